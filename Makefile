@@ -1,0 +1,157 @@
+#: ahead.c: a GPT-2 trainer in C and CUDA
+#:
+#:   make                 the trainer, ./train_gpt2cu: CUDA variants where nvcc is found, and always the CPU variants
+#:   make quickstart      build, make a small corpus, train for about a minute, plot the loss, print a sample
+#:   make test            every test program; the last line counts them (TESTS=gemm: only those with gemm in their name)
+#:   make bench           the benchmarks (BENCH=gemm: one of them)
+#:   make tools           data/prepare, data/make_corpus and the other programs of data/
+#:   make lint            style, size budgets, shell scripts;   make format: rewrite to the style
+#:   make setup           install what is missing (Debian packages; with CUDA and cuDNN also cuDNN's frontend headers)
+#:   make found           look again at what this machine offers, and print it
+#:   make clean           remove everything that was built;     make help: this text
+#:
+#:   CUDA=auto|0|1        the CUDA variants: if possible, never, or else stop     (CUDNN= and NCCL= work the same way)
+#:   SM="80 90"           GPU architectures; default: the visible GPU's, else 80 86 89 90 100 120 as far as nvcc has them
+#:   MARCH=native         CPU instruction set of the CPU variants
+#:   DEBUG=1              -O1 -g and guard zones between arena slices
+#:   V=1                  print the commands
+#:   CXXFLAGS= CFLAGS= NVCCFLAGS= LDFLAGS= CUDNN_FRONTEND_PATH=       added to ours; where cudnn_frontend.h is
+#
+# train_gpt2.cu is compiled once per (device, precision) into build/<variant>.o; its global functions carry the variant in their name
+# (ahead_train_cpu_fp32), and `main` is in cpu_fp32. All objects are linked into the one binary.
+# build/found.mk says what scripts/probe.sh found here; build/flags/* change when flags change, and objects depend on them.
+
+CUDA ?= auto
+CUDNN ?= auto
+NCCL ?= auto
+SM ?=
+MARCH ?= native
+NVCC ?= nvcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+Q := $(if $(V),,@)
+MAKEFLAGS += --no-print-directory
+
+.PHONY: quickstart test bench tools tests list-tests benches lint format setup found clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
+.DEFAULT_GOAL := train_gpt2cu
+
+# --- what is here ------------------------------------------------------------------------------------------------------------
+stamp = $(shell mkdir -p build/flags && echo '$(strip $2)' | cmp -s - build/flags/$1 || echo '$(strip $2)' >build/flags/$1)build/flags/$1
+build/flags/%: ;
+
+FRONTEND_DIRS := $(CUDNN_FRONTEND_PATH) $(CUDNN_FRONTEND_PATH:%=%/include) \
+    $(wildcard build/venv/lib/python3*/site-packages/include .venv/lib/python3*/site-packages/include) /usr/include /usr/local/include
+export CXX NVCC CUDA CUDNN NCCL SM FRONTEND_DIRS
+
+LOOKS_AT_MACHINE := $(filter-out quickstart lint format setup found clean help,$(or $(MAKECMDGOALS),train_gpt2cu))
+ifneq ($(LOOKS_AT_MACHINE),)
+# Probed again when a choice above changes, or when a compiler, a GPU, the frontend or cmocka comes or goes.
+HERE := $(CXX) $(CUDA) $(CUDNN) $(NCCL) $(SM) $(CUDA_HOME) $(FRONTEND_DIRS) $(wildcard $(FRONTEND_DIRS:=/cudnn_frontend.h) /dev/nvidia0 \
+    /usr/include/cmocka.h) $(shell command -v $(CXX)) $(shell command -v $(NVCC))
+build/found.mk: scripts/probe.sh $(call stamp,here,$(HERE))
+	@scripts/probe.sh
+include build/found.mk
+endif
+
+# --- flags -------------------------------------------------------------------------------------------------------------------
+# No -ffast-math: NaN checks must work. The four flags below are what vectorising sums needs, and keep NaN and infinity.
+MATH := -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros
+OPT := $(if $(DEBUG),-O1 -g -DAHEAD_GUARDS=1,-O3)
+WARN := -Wall -Wextra
+CPU_FLAGS := -std=c++17 $(OPT) -march=$(MARCH) -fopenmp $(MATH) $(WARN) -I. $(CXXFLAGS)
+C_FLAGS := -std=gnu11 $(OPT) -march=$(MARCH) $(WARN) -I. $(CFLAGS)
+CUDA_FLAGS := -std=c++17 -t 1 $(GENCODE) $(if $(DEBUG),-O1 -g -lineinfo -DAHEAD_GUARDS=1,-O3) -Xcompiler -fopenmp,-Wall,-Wextra -I. \
+    $(if $(HAVE_CUDNN),-DAHEAD_CUDNN=1) $(if $(HAVE_NCCL),-DAHEAD_WITH_NCCL=1) $(NVCCFLAGS)
+CUDNN_FLAGS := -std=c++17 -O1 $(WARN) -I. -isystem $(FRONTEND) -isystem $(CUDA_HOME)/include -DCUDNN_FRONTEND_SKIP_JSON_LIB
+LIBS := $(if $(HAVE_CUDA),$(CUDA_LIBS) $(if $(HAVE_CUDNN),-lcudnn -lnvrtc) $(if $(HAVE_NCCL),-lnccl) -lcublasLt -lcudart_static -ldl -lrt) \
+    -lpthread -lm
+CODE_fp32 := 0
+CODE_bf16 := 1
+CODE_fp16 := 2
+PRECISIONS := fp32 bf16 fp16
+
+# $(call run,LABEL,command): one quiet line; what the compiler says is shown, and kept in build/log (make test wants it empty).
+LOG = build/log/$(subst /,.,$@)
+define run
+$(Q)printf '  %-5s %s\n' '$1' '$@'
+$(Q)mkdir -p $(@D) build/log; $2 2>$(LOG); status=$$?; cat $(LOG) >&2; exit $$status
+endef
+DEPENDENCIES = -MMD -MP -MT $@ -MF build/$(subst /,.,$@).d
+
+# --- the trainer -------------------------------------------------------------------------------------------------------------
+CPU_VARIANTS := $(PRECISIONS:%=cpu_%)
+CUDA_VARIANTS := $(if $(HAVE_CUDA),cuda_bf16 cuda_fp32 cuda_fp16)
+OBJECTS := $(CPU_VARIANTS:%=build/%.o) $(CUDA_VARIANTS:%=build/%.o) $(if $(HAVE_CUDNN),build/attention_cudnn.o)
+
+train_gpt2cu: $(OBJECTS) $(call stamp,link,$(CXX) $(OBJECTS) $(LIBS) $(LDFLAGS))
+	$(call run,LINK,$(CXX) -fopenmp $(OBJECTS) -o $@ $(LIBS) $(LDFLAGS))
+	@echo "  ./train_gpt2cu: $(CPU_VARIANTS) $(or $(CUDA_VARIANTS),and no CUDA variant: no nvcc here, or CUDA=0)"
+
+CPU_STAMP := $(call stamp,cpu,$(CXX) $(CPU_FLAGS))
+build/cpu_fp32.o: MAIN := -DAHEAD_MAIN $(if $(HAVE_CUDA),-DAHEAD_WITH_CUDA=1)
+build/cpu_fp32.o: $(call stamp,main,$(HAVE_CUDA))
+build/cpu_%.o: train_gpt2.cu $(CPU_STAMP) | compiler
+	$(call run,CXX,$(CXX) $(CPU_FLAGS) -DPRECISION=$(CODE_$*) -DVARIANT=cpu_$* $(MAIN) $(DEPENDENCIES) -x c++ -c $< -o $@)
+
+build/cuda_%.o: train_gpt2.cu $(call stamp,cuda,$(NVCC) $(CUDA_FLAGS))
+	$(call run,NVCC,$(NVCC) $(CUDA_FLAGS) -DPRECISION=$(CODE_$*) -DVARIANT=cuda_$* $(DEPENDENCIES) -c $< -o $@)
+
+# 20-45 s and 1.1 GB of memory: the frontend's headers. Only this file includes them.
+build/attention_cudnn.o: llmc/ops/attention_cudnn.cpp $(call stamp,cudnn,$(CXX) $(CUDNN_FLAGS))
+	$(call run,CXX,$(CXX) $(CUDNN_FLAGS) $(DEPENDENCIES) -c $< -o $@)
+
+.PHONY: compiler
+compiler:
+	$(if $(HAVE_CXX),@:,@echo "error: no C++ compiler with OpenMP here ($(CXX)): run \`make setup\`, or name one with CXX=" >&2; exit 1)
+
+# --- data tools, tests, benchmarks -------------------------------------------------------------------------------------------
+TOOLS := $(patsubst %.c,%,$(wildcard data/*.c))
+tools: $(TOOLS)
+$(TOOLS): data/%: data/%.c $(call stamp,c,$(CC) $(C_FLAGS))
+	$(call run,CC,$(CC) $(C_FLAGS) $(DEPENDENCIES) $< -o $@ $(LDFLAGS) -lpthread -lm)
+
+TEST_CU := $(patsubst test/%.cu,build/test/%,$(wildcard test/test_*.cu))
+TEST_PROGRAMS := $(patsubst test/%.c,build/test/%,$(wildcard test/test_*.c)) \
+    $(patsubst test/%.cpp,build/test/%,$(wildcard test/test_*.cpp)) $(foreach p,$(PRECISIONS),$(TEST_CU:%=%_$p))
+tests: $(TEST_PROGRAMS)
+list-tests:
+	@echo $(TEST_PROGRAMS)
+define test_of_precision
+build/test/%_$1: test/%.cu $(CPU_STAMP)
+	$$(call run,CXX,$(CXX) $(CPU_FLAGS) -DPRECISION=$(CODE_$1) $$(DEPENDENCIES) -x c++ $$< -o $$@ $(LDFLAGS) -lcmocka -lpthread -lm)
+endef
+$(foreach p,$(PRECISIONS),$(eval $(call test_of_precision,$p)))
+build/test/%: test/%.cpp $(CPU_STAMP)
+	$(call run,CXX,$(CXX) $(CPU_FLAGS) $(DEPENDENCIES) $< -o $@ $(LDFLAGS) -lcmocka -lpthread -lm)
+build/test/%: test/%.c $(call stamp,c,$(CC) $(C_FLAGS))
+	$(call run,CC,$(CC) $(C_FLAGS) -fopenmp $(DEPENDENCIES) $< -o $@ $(LDFLAGS) -lcmocka -lpthread -lm)
+
+BENCHES := $(patsubst dev/bench/bench_%.cu,build/bench/%,$(wildcard dev/bench/bench_$(or $(BENCH),*).cu))
+benches: $(BENCHES)
+build/bench/%: dev/bench/bench_%.cu $(CPU_STAMP)
+	$(call run,CXX,$(CXX) $(CPU_FLAGS) $(DEPENDENCIES) -x c++ $< -o $@ $(LDFLAGS) -lpthread -lm)
+bench: benches
+	@set -e; for b in $(BENCHES); do $$b; done
+
+quickstart:
+	@scripts/quickstart.sh
+test:
+	@$(if $(and $(HAVE_CXX),$(HAVE_CMOCKA)),,scripts/setup.sh && )MAKE="$(MAKE)" test/run.sh $(TESTS)
+lint:
+	@scripts/lint.sh
+format:
+	@scripts/lint.sh --format
+setup:
+	@scripts/setup.sh
+found:
+	@rm -f build/found.mk && $(MAKE) -s build/found.mk
+clean:
+	rm -rf train_gpt2cu $(TOOLS)
+	@test ! -d build || find build -mindepth 1 -maxdepth 1 ! -name venv -exec rm -rf {} +
+help:
+	@sed -n 's/^#: \{0,1\}//p' Makefile
+
+-include $(wildcard build/*.d)

@@ -1,0 +1,84 @@
+/*
+Where a run stands, apart from its tensors: what a checkpoint needs beside the parameter arena to continue bit for bit.
+Stored as `key=value` lines, so that `head -c 4000 step_*.ckpt` shows it, and a later version may add keys.
+*/
+#pragma once
+
+#include "../base/text.h"
+
+#include <math.h>
+
+typedef struct {
+    int64_t step;             // the next step to run: steps 0..step-1 are in the weights
+    int64_t tokens_seen;      // trained on, all ranks
+    int64_t loader[4];        // shard, position, epoch, batches of the next batch (dataloader.h)
+    int64_t adam_steps;       // updates applied, for bias correction (skipped steps do not count)
+    int64_t loss_scale_good;  // guard.h
+    double loss_scale;
+    uint64_t sampler_state;  // generator of the samples printed while training
+    double best_val;         // lowest validation loss so far, nats; INFINITY before the first
+    double train_seconds;    // validation and checkpoints off the clock
+} RunState;
+
+typedef struct {
+    const char* key;
+    char kind;  // i int64_t, u uint64_t, d double
+    size_t offset;
+} RunStateField;
+
+static const RunStateField run_state_fields[] = {
+    {"step", 'i', offsetof(RunState, step)},
+    {"tokens_seen", 'i', offsetof(RunState, tokens_seen)},
+    {"loader_shard", 'i', offsetof(RunState, loader)},
+    {"loader_position", 'i', offsetof(RunState, loader) + 8},
+    {"loader_epoch", 'i', offsetof(RunState, loader) + 16},
+    {"loader_batches", 'i', offsetof(RunState, loader) + 24},
+    {"adam_steps", 'i', offsetof(RunState, adam_steps)},
+    {"loss_scale", 'd', offsetof(RunState, loss_scale)},
+    {"loss_scale_good", 'i', offsetof(RunState, loss_scale_good)},
+    {"sampler_state", 'u', offsetof(RunState, sampler_state)},
+    {"best_val", 'd', offsetof(RunState, best_val)},
+    {"train_seconds", 'd', offsetof(RunState, train_seconds)},
+};
+enum { RUN_STATE_FIELDS = sizeof(run_state_fields) / sizeof(run_state_fields[0]) };
+
+UNUSED static RunState run_state_start(void) {
+    RunState s;
+    memset(&s, 0, sizeof(s));
+    s.best_val = INFINITY;
+    return s;
+}
+
+UNUSED static void run_state_text(const RunState* state, Text* t) {
+    for (int i = 0; i < RUN_STATE_FIELDS; i++) {
+        const RunStateField* f = &run_state_fields[i];
+        const char* at = (const char*)state + f->offset;
+        text_add(t, "%s=", f->key);
+        if (f->kind == 'i') text_add(t, "%lld", (long long)*(const int64_t*)at);
+        else if (f->kind == 'u') text_add(t, "%llu", (unsigned long long)*(const uint64_t*)at);
+        else text_add_number(t, *(const double*)at);
+        text_add_char(t, '\n');
+    }
+}
+
+// Fills `state` from the lines; keys that are not ours are skipped. Returns NULL, or the key that is missing or unreadable.
+UNUSED static const char* run_state_parse(RunState* state, const char* text) {
+    for (int i = 0; i < RUN_STATE_FIELDS; i++) {
+        const RunStateField* f = &run_state_fields[i];
+        size_t length = strlen(f->key);
+        const char* line = text;
+        while (line && (strncmp(line, f->key, length) || line[length] != '=')) {
+            line = strchr(line, '\n');
+            if (line) line++;
+        }
+        if (!line) return f->key;
+        const char* value = line + length + 1;
+        char* at = (char*)state + f->offset;
+        char* end = NULL;
+        if (f->kind == 'i') *(int64_t*)at = strtoll(value, &end, 10);
+        else if (f->kind == 'u') *(uint64_t*)at = strtoull(value, &end, 10);
+        else *(double*)at = strtod(value, &end);
+        if (end == value || *end != '\n') return f->key;
+    }
+    return NULL;
+}

@@ -1,0 +1,25 @@
+/*
+The head seam: what turns hidden rows into a distribution over the vocabulary. A head is NAME_params, NAME_loss (forward and
+backward in one call over row chunks) and NAME_probs; a new one is a file, an enum value in config.h and one case in each switch.
+*/
+#pragma once
+
+#include "head_dense.cuh"
+
+UNUSED static void head_params(Model* m) {
+    switch (m->config.head) {
+        case HEAD_DENSE: dense_params(m); break;
+    }
+}
+
+UNUSED static void head_loss(Model* m, const Micro* micro, Targets targets, float scale, bool gradient) {
+    switch (m->config.head) {
+        case HEAD_DENSE: dense_loss(m, micro, targets, scale, gradient); break;
+    }
+}
+
+UNUSED static void head_probs(Model* m, int n, float* probs) {
+    switch (m->config.head) {
+        case HEAD_DENSE: dense_probs(m, n, probs); break;
+    }
+}

@@ -1,0 +1,145 @@
+/*
+The model's memory: parameters, activations, scratch. The code that walks it is trunk.cuh.
+
+    arena         per parameter   slices
+    parameters    4 (+2)          masters fp32 (+ weights floatX when that is not fp32)
+    gradients     4               grads fp32
+    optimizer     8               m, v
+    activations   -               per layer and once, below
+
+    N = B*T rows. Kept per layer until the backward pass (in units of N*C elements of floatX):
+        y1 1 | xhat1 1 (LayerNorm) | qkv 3 | att 1 | y2 1 | xhat2 1 (LayerNorm) | z 4 | a 4 | rstd1, rstd2 (N), lse (B,NH,T) fp32
+    Once: x (N,C) fp32 residual stream, updated in place by the GEMMs; dres (N,C); d4 (N,4C); dn (N,C); yf and xhatf (N,C);
+          logits (chunk,Vp)
+    --recompute gelu    one `a` for all layers
+    --recompute block   one set for all layers, and per layer the fp32 stream that enters it
+*/
+#pragma once
+
+#include "../base/arena.cuh"
+#include "../ops/attention.cuh"
+#include "../ops/classifier.cuh"
+#include "../ops/embedding.cuh"
+#include "../ops/gemm.cuh"
+#include "../ops/norm.cuh"
+#include "../ops/rope.cuh"
+#include "../optim/adamw.cuh"
+#include "config.h"
+
+typedef struct {
+    int ln1_w, ln1_b, ln2_w, ln2_b;          // ids in the parameter table, -1 = the trunk has none
+    int qkv_w, qkv_b, attn_proj_w, attn_proj_b;
+    int fc_w, fc_b, proj_w, proj_b;
+} LayerParams;
+
+typedef struct {
+    floatX *y1, *xhat1, *qkv, *att, *y2, *xhat2, *z, *a;
+    float *rstd1, *lse, *rstd2;
+} LayerActs;
+
+typedef struct {
+    Config config;
+    ParamTable table;
+    int wte, wpe, lm_head, lnf_w, lnf_b;  // ids; lm_head == wte when tied
+    LayerParams layer[MAX_LAYERS];
+    Arena parameters, gradients, optimizer, activations;
+    float *masters, *grads, *m, *v;
+    floatX* weights;  // == masters in fp32
+    uint8_t* unit_flags;
+    StepState* state;
+    LayerActs acts;   // of layer 0; layer_acts steps through
+    float *x, *saved_x, *rstdf, *losses, *target_weights, *rope_cos, *rope_sin, *column_scratch, *norm_scratch;
+    floatX *dres, *d4, *dn, *yf, *xhatf, *logits;
+    int chunk_rows;   // rows of logits that exist at once
+    bool training;    // false: forward only, on the masters of another model
+    Gemm gemm;
+    Attention attention;
+    stream_t stream;
+} Model;
+
+// One micro-step's input on the device.
+typedef struct {
+    const int* tokens;  // (B*T + look_ahead)
+    const int* order;   // (B*T), NULL when no gradient is wanted
+    int B, T;
+    bool accumulate;    // false in the first micro-step of a step: gradients and losses are stored, later ones added
+} Micro;
+
+UNUSED static const floatX* weight(const Model* m, int id) { return id < 0 ? NULL : m->weights + m->table.rows[id].offset; }
+UNUSED static float* grad(const Model* m, int id) { return id < 0 ? NULL : m->grads + m->table.rows[id].offset; }
+
+// Activations of layer l.
+UNUSED static LayerActs layer_acts(const Model* m, int l) {
+    const Config* c = &m->config;
+    size_t N = (size_t)c->B * c->T, at = c->recompute == RECOMPUTE_BLOCK ? 0 : (size_t)l;
+    size_t NC = at * N * c->C, a_at = c->recompute == RECOMPUTE_NONE ? 4 * NC : 0;
+    LayerActs k = m->acts;
+    k.y1 += NC, k.qkv += 3 * NC, k.att += NC, k.y2 += NC, k.z += 4 * NC, k.a += a_at;
+    if (c->layernorm) k.xhat1 += NC, k.xhat2 += NC;
+    k.rstd1 += at * N, k.rstd2 += at * N, k.lse += at * N * c->NH;
+    return k;
+}
+
+// What a norm's backward pass starts from: xhat (LayerNorm) or y itself (RMSNorm).
+UNUSED static const floatX* normed(const floatX* xhat, const floatX* y) { return xhat ? xhat : y; }
+
+// Rows of logits held at once: few enough that the buffer stays small, enough that the fp32 gradient of the head, read and
+// written once per chunk, costs little beside the products (GPU: 8192 rows; CPU: 512).
+UNUSED static int head_chunk_rows(int N) {
+    int most = GPU_EXECUTION ? 8192 : 512, chunks = (N + most - 1) / most;
+    return (int)round_up((size_t)(N + chunks - 1) / (size_t)chunks, 8);
+}
+
+// Declares activations in the arena. look at the table in the head of this file.
+UNUSED static void model_plan_activations(Model* m) {
+    const Config* c = &m->config;
+    size_t N = (size_t)c->B * c->T, NC = N * c->C, X = sizeof(floatX), F = sizeof(float);
+    size_t layers = c->recompute == RECOMPUTE_BLOCK || !m->training ? 1 : (size_t)c->L;
+    size_t a_layers = c->recompute == RECOMPUTE_NONE ? layers : 1, ln = c->layernorm ? 1 : 0, back = m->training ? 1 : 0;
+    Arena* a = &m->activations;
+    a->name = "activations";
+    arena_add(a, "y1", &m->acts.y1, layers * NC * X);
+    arena_add(a, "xhat1", &m->acts.xhat1, ln * layers * NC * X);
+    arena_add(a, "rstd1", &m->acts.rstd1, layers * N * F);
+    arena_add(a, "qkv", &m->acts.qkv, 3 * layers * NC * X);
+    arena_add(a, "att", &m->acts.att, layers * NC * X);
+    arena_add(a, "lse", &m->acts.lse, layers * N * c->NH * F);
+    arena_add(a, "y2", &m->acts.y2, layers * NC * X);
+    arena_add(a, "xhat2", &m->acts.xhat2, ln * layers * NC * X);
+    arena_add(a, "rstd2", &m->acts.rstd2, layers * N * F);
+    arena_add(a, "z", &m->acts.z, 4 * layers * NC * X);
+    arena_add(a, "a", &m->acts.a, 4 * a_layers * NC * X);
+    arena_add(a, "saved x", &m->saved_x, c->recompute == RECOMPUTE_BLOCK ? back * c->L * NC * F : 0);
+    arena_add(a, "x", &m->x, NC * F);
+    arena_add(a, "yf", &m->yf, NC * X);
+    arena_add(a, "xhatf", &m->xhatf, ln * NC * X);
+    arena_add(a, "rstdf", &m->rstdf, N * F);
+    arena_add(a, "dres", &m->dres, back * NC * X);
+    arena_add(a, "d4", &m->d4, back * 4 * NC * X);
+    arena_add(a, "dn", &m->dn, back * NC * X);
+    m->chunk_rows = head_chunk_rows((int)N);
+    arena_add(a, "logits", &m->logits, (size_t)m->chunk_rows * c->Vp * X);
+    arena_add(a, "losses", &m->losses, STEP_LOSSES * N * F);
+    arena_add(a, "target weights", &m->target_weights, STEP_LOSSES * F);
+    size_t angles = c->learned_positions ? 0 : (size_t)c->T * (c->C / c->NH / 2);
+    arena_add(a, "rope cos", &m->rope_cos, angles * F);
+    arena_add(a, "rope sin", &m->rope_sin, angles * F);
+    arena_add(a, "column sums", &m->column_scratch, c->bias ? back * (size_t)device_teams(COLUMN_TEAMS) * 4 * c->C * F : 0);
+    arena_add(a, "norm partials", &m->norm_scratch, (size_t)device_teams(NORM_TEAMS) * F);
+    arena_add(a, "step state", &m->state, sizeof(StepState));
+}
+
+// Declares the parameter arenas; the table must be complete.
+UNUSED static void model_plan_parameters(Model* m) {
+    size_t n = m->table.size;
+    m->parameters.name = "parameters";
+    m->gradients.name = "gradients";
+    m->optimizer.name = "optimizer";
+    if (m->training) arena_add(&m->parameters, "masters", &m->masters, n * sizeof(float));
+    arena_add(&m->parameters, "weights", &m->weights, sizeof(floatX) == sizeof(float) ? 0 : n * sizeof(floatX));
+    if (!m->training) return;
+    arena_add(&m->gradients, "grads", &m->grads, n * sizeof(float));
+    arena_add(&m->optimizer, "m", &m->m, n * sizeof(float));
+    arena_add(&m->optimizer, "v", &m->v, n * sizeof(float));
+    arena_add(&m->optimizer, "unit flags", &m->unit_flags, n / PARAM_UNIT);
+}

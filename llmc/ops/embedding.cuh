@@ -1,0 +1,71 @@
+/*
+Gradient of the token and position tables. (The forward lookup is part of norm.cuh's first norm.)
+
+The loader hands over `order`: positions sorted by token id, stable. A team that stands at the first slot of a run of equal ids
+adds up the whole run in that order, so no two teams touch a row and the sum has one order: deterministic without atomics.
+
+    order  | 7 19 40 | 3 | 1 2 5 9 11 | ..      ids  | 12 12 12 | 13 | 50 50 .. |
+             ^ this team owns row 12    ^ row 50
+*/
+#pragma once
+
+#include "../base/math.cuh"
+
+// slabs: how many teams share the columns of one run (a frequent token is a long run; on the GPU lanes of several teams split it)
+KERNEL embedding_backward_kernel(float* dwte, const floatX* RESTRICT dres, const int* RESTRICT tokens, const int* RESTRICT order,
+                                 int N, int C, int slabs) {
+    int packs = C / PACK / slabs;
+    FOR_ROWS(item, N * slabs) {
+        int slot = item / slabs, slab = item % slabs;
+        int id = tokens[order[slot]];
+        if (slot > 0 && tokens[order[slot - 1]] == id) continue;
+        float* row = dwte + (size_t)id * C;
+        int end = slot + 1;
+        while (end < N && tokens[order[end]] == id) end++;
+#if GPU_EXECUTION
+        FOR_LANES(l, packs) {
+            int i = slab * packs + l;
+            Vec sum = load(row, (size_t)i);
+            for (int s = slot; s < end; s++) {
+                Vec d = load(dres + (size_t)order[s] * C, (size_t)i);
+                FOR_PACK(k) sum.v[k] += d.v[k];
+            }
+            store(row, (size_t)i, sum);
+        }
+#else
+        for (int s = slot; s < end; s++) {
+            const floatX* d = dres + (size_t)order[s] * C;
+            FOR_LANES(i, packs) row[slab * packs + i] += to_float(d[slab * packs + i]);
+        }
+#endif
+    }
+}
+
+// dwte (V,C) fp32 += scatter of dres (N,C) by tokens (N); order (N) as the loader sorted it.
+UNUSED static void embedding_backward(float* dwte, const floatX* dres, const int* tokens, const int* order, int N, int C,
+                                      stream_t stream) {
+    (void)stream;
+    int slabs = 1;
+    while (GPU_EXECUTION && C / PACK / slabs > WARP && C / PACK % (2 * slabs) == 0) slabs *= 2;
+    LAUNCH(embedding_backward_kernel, N * slabs, WARP, stream)(dwte, dres, tokens, order, N, C, slabs);
+}
+
+KERNEL position_backward_kernel(float* RESTRICT dwpe, const floatX* RESTRICT dres, int B, int T, int C, bool accumulate) {
+    FOR_ROWS(t, T) {
+        FOR_LANES(i, C / PACK) {
+            Vec sum = {};
+            if (accumulate) sum = load(dwpe + (size_t)t * C, (size_t)i);
+            for (int b = 0; b < B; b++) {
+                Vec d = load(dres + ((size_t)b * T + t) * C, (size_t)i);
+                FOR_PACK(k) sum.v[k] += d.v[k];
+            }
+            store(dwpe + (size_t)t * C, (size_t)i, sum);
+        }
+    }
+}
+
+// dwpe (T,C) fp32 = or += sum over the batch of dres (B,T,C)
+UNUSED static void position_backward(float* dwpe, const floatX* dres, int B, int T, int C, bool accumulate, stream_t stream) {
+    (void)stream;
+    LAUNCH(position_backward_kernel, T, WARP, stream)(dwpe, dres, B, T, C, accumulate);
+}

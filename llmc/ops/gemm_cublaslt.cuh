@@ -1,0 +1,191 @@
+/*
+Matrix products on the GPU: cublasLtMatmul with a plan for every shape, made once.
+
+cuBLASLt thinks in columns. A row-major matrix (R,C) is, byte for byte, the column-major matrix (C,R) = its transpose, with leading
+dimension C. So instead of result (m,n) = left (m,k) . right (k,n) we ask for the transpose of all of it, right factor first:
+
+    row-major, ours                    column-major, cuBLASLt's          A, op          B, op          D, ld
+    y  (rows,out) = x . w^T            y^T  = w . x^T                    w   (in,out) T  x  (in,rows)  N  (out,rows) out
+    dx (rows,in)  = dy . w             dx^T = w^T . dy^T                 w   (in,out) N  dy (out,rows) N  (in,rows)  in
+    dw (out,in)   = dy^T . x           dw^T = x^T . dy                   x   (in,rows) N dy (out,rows) T  (in,out)   in
+
+D's columns are our rows, so a bias over `out` runs along a column of D: exactly cuBLASLt's BIAS epilogue. accumulate is beta = 1
+with C = D. Sums are fp32 (CUBLAS_COMPUTE_32F); fp32 storage uses TF32 only if g->allow_tf32 was set before planning.
+
+A plan is descriptors + the first algorithm that the heuristic offers, kept for the life of the Gemm: same plan, same bits. Split-K is
+permitted (a weight gradient has fewer tiles than the card has processors), with partial sums in fp32, in place or in the workspace,
+never in the output type. cuBLASLt may refuse a floatX bias for an fp32 result; such a plan adds the bias with a kernel of ours.
+Plan before the first step: a miss inside a step works, but costs host time and shows in g->plans_made.
+*/
+#pragma once
+
+#include "gemm_call.cuh"
+
+#include <cublasLt.h>
+
+enum { GEMM_MAX_PLANS = 256, GEMM_OFFERS = 8, GEMM_ALIGNMENT = 16 };
+
+typedef struct {
+    GemmCall call;       // only its shape and flags count; bias is NULL or not
+    bool tf32;
+    bool bias_apart;     // the library would not fuse the bias
+    cublasLtMatmulDesc_t operation;
+    cublasLtMatrixLayout_t A, B, D;
+    cublasLtMatmulAlgo_t algorithm;
+} GemmPlan;
+
+typedef struct Gemm {
+    cublasLtHandle_t handle;
+    void* workspace;
+    size_t workspace_bytes;
+    bool allow_tf32;     // fp32 storage: multiply with 10-bit mantissas on tensor cores. Set it before planning.
+    int plans_made;      // stays put once training runs
+    GemmPlan plans[GEMM_MAX_PLANS];
+} Gemm;
+
+UNUSED __attribute__((noreturn)) static void gemm_fail(const GemmCall* c, const char* what, cublasStatus_t status) {
+    const char* kinds[] = {"forward", "dinput", "dweight"};
+    fail("matrix product %s, rows %d, in %d, out %d, %s -> %s%s%s: %s: %s", kinds[c->kind], c->rows, c->in, c->out, PRECISION_NAME,
+         c->result_is_float ? "fp32" : PRECISION_NAME, c->bias ? ", bias" : "", c->accumulate ? ", accumulate" : "", what,
+         cublasLtGetStatusString(status));
+}
+
+static inline void gemm_check(const GemmCall* c, const char* what, cublasStatus_t status) {
+    if (status != CUBLAS_STATUS_SUCCESS) gemm_fail(c, what, status);
+}
+
+// Ready for products on the current device. workspace_bytes 0: 32 MiB, 64 MiB from sm_90 on, as the library's makers advise.
+UNUSED static void gemm_init(Gemm* g, size_t workspace_bytes) {
+    memset(g, 0, sizeof *g);
+    int device = 0, major = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    g->workspace_bytes = workspace_bytes ? workspace_bytes : (size_t)(major >= 9 ? 64 : 32) << 20;
+    cublasStatus_t status = cublasLtCreate(&g->handle);
+    if (status != CUBLAS_STATUS_SUCCESS) fail("cuBLASLt does not start: %s", cublasLtGetStatusString(status));
+    CUDA_CHECK(cudaMalloc(&g->workspace, g->workspace_bytes));
+}
+
+UNUSED static void gemm_free(Gemm* g) {
+    for (int i = 0; i < g->plans_made; i++) {
+        cublasLtMatmulDescDestroy(g->plans[i].operation);
+        cublasLtMatrixLayoutDestroy(g->plans[i].A);
+        cublasLtMatrixLayoutDestroy(g->plans[i].B);
+        cublasLtMatrixLayoutDestroy(g->plans[i].D);
+    }
+    cublasLtDestroy(g->handle);
+    CUDA_CHECK(cudaFree(g->workspace));
+    memset(g, 0, sizeof *g);
+}
+
+template <class V>
+static void gemm_set(GemmPlan* p, cublasLtMatmulDescAttributes_t attribute, V value) {
+    gemm_check(&p->call, "operation", cublasLtMatmulDescSetAttribute(p->operation, attribute, &value, sizeof value));
+}
+
+// Asks for algorithms; false if the library has none for this operation.
+static bool gemm_choose(Gemm* g, GemmPlan* p) {
+    cublasLtMatmulPreference_t wish;
+    uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, align = GEMM_ALIGNMENT;
+    struct { cublasLtMatmulPreferenceAttributes_t name; const void* value; size_t bytes; } attributes[] = {
+        {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &g->workspace_bytes, sizeof g->workspace_bytes},
+        {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &align, sizeof align},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &align, sizeof align},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &align, sizeof align},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &align, sizeof align},
+    };
+    gemm_check(&p->call, "preference", cublasLtMatmulPreferenceCreate(&wish));
+    for (size_t i = 0; i < sizeof attributes / sizeof attributes[0]; i++) {
+        cublasStatus_t set = cublasLtMatmulPreferenceSetAttribute(wish, attributes[i].name, attributes[i].value, attributes[i].bytes);
+        gemm_check(&p->call, "preference", set);
+    }
+    cublasLtMatmulHeuristicResult_t offers[GEMM_OFFERS];
+    int count = 0;
+    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(g->handle, p->operation, p->A, p->B, p->D, p->D, wish, GEMM_OFFERS, offers,
+                                                           &count);
+    cublasLtMatmulPreferenceDestroy(wish);
+    if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED) gemm_fail(&p->call, "choosing an algorithm", status);
+    for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; i++) {  // sorted by estimated time
+        if (offers[i].state != CUBLAS_STATUS_SUCCESS || offers[i].workspaceSize > g->workspace_bytes) continue;
+        p->algorithm = offers[i].algo;
+        return true;
+    }
+    return false;
+}
+
+static GemmPlan* gemm_make_plan(Gemm* g, const GemmCall* c) {
+    if (c->rows < 1 || c->in < 1 || c->out < 1 || c->rows % 8 || c->in % 8 || c->out % 8) {
+        fail("matrix product of rows %d, in %d, out %d: on the GPU all three must be multiples of 8; pad the tensor", c->rows, c->in,
+             c->out);
+    }
+    if (g->plans_made == GEMM_MAX_PLANS) fail("more than %d different matrix products: raise GEMM_MAX_PLANS", GEMM_MAX_PLANS);
+    GemmPlan* p = &g->plans[g->plans_made];
+    p->call = *c;
+    p->tf32 = g->allow_tf32;
+    cudaDataType_t X = PRECISION == PRECISION_FP32 ? CUDA_R_32F : PRECISION == PRECISION_BF16 ? CUDA_R_16BF : CUDA_R_16F;
+    cudaDataType_t result = c->result_is_float ? CUDA_R_32F : X;
+    bool tf32 = PRECISION == PRECISION_FP32 && g->allow_tf32;
+    cublasComputeType_t compute = tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    gemm_check(c, "operation", cublasLtMatmulDescCreate(&p->operation, compute, CUDA_R_32F));
+    gemm_set(p, CUBLASLT_MATMUL_DESC_TRANSA, (int32_t)(c->kind == GEMM_FORWARD ? CUBLAS_OP_T : CUBLAS_OP_N));
+    gemm_set(p, CUBLASLT_MATMUL_DESC_TRANSB, (int32_t)(c->kind == GEMM_DWEIGHT ? CUBLAS_OP_T : CUBLAS_OP_N));
+    int A_cols = c->kind == GEMM_DWEIGHT ? c->rows : c->out, B_rows = c->kind == GEMM_FORWARD ? c->in : c->out;
+    int D_rows = c->kind == GEMM_FORWARD ? c->out : c->in, D_cols = c->kind == GEMM_DWEIGHT ? c->out : c->rows;
+    gemm_check(c, "layout", cublasLtMatrixLayoutCreate(&p->A, X, c->in, A_cols, c->in));
+    gemm_check(c, "layout", cublasLtMatrixLayoutCreate(&p->B, X, B_rows, c->rows, B_rows));
+    gemm_check(c, "layout", cublasLtMatrixLayoutCreate(&p->D, result, D_rows, D_cols, D_rows));
+    p->bias_apart = false;
+    if (c->bias) {
+        gemm_set(p, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+        gemm_set(p, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, (int32_t)X);
+        gemm_set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)g->workspace);  // the heuristic reads its alignment
+    }
+    bool found = gemm_choose(g, p);
+    if (!found && c->bias) {
+        gemm_set(p, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_DEFAULT);
+        p->bias_apart = true;
+        found = gemm_choose(g, p);
+    }
+    if (!found) gemm_fail(c, "no algorithm on this GPU", CUBLAS_STATUS_NOT_SUPPORTED);
+    g->plans_made++;
+    return p;
+}
+
+static GemmPlan* gemm_find_plan(Gemm* g, const GemmCall* c) {
+    for (int i = 0; i < g->plans_made; i++) {
+        const GemmPlan* p = &g->plans[i];
+        if (p->call.kind == c->kind && p->call.rows == c->rows && p->call.in == c->in && p->call.out == c->out &&
+            p->call.result_is_float == c->result_is_float && p->call.accumulate == c->accumulate && !p->call.bias == !c->bias &&
+            p->tf32 == g->allow_tf32) {
+            return &g->plans[i];
+        }
+    }
+    return gemm_make_plan(g, c);
+}
+
+// Makes the plan for a product that a step will ask for: after these calls, a step plans nothing.
+UNUSED static void gemm_plan(Gemm* g, GemmKind kind, int rows, int in, int out, bool result_is_float, bool bias, bool accumulate) {
+    const floatX* some = bias ? (const floatX*)g->workspace : NULL;
+    GemmCall c = {kind, rows, in, out, result_is_float || PRECISION == PRECISION_FP32, accumulate, some, NULL, NULL, NULL, 1, 0, false, false, NULL};
+    gemm_find_plan(g, &c);
+}
+
+// y (rows,out) += bias (out): only where the library would not fuse it
+KERNEL gemm_bias_kernel(float* RESTRICT y, const floatX* RESTRICT bias, int rows, int out) {
+    FOR_ROWS(r, rows) {
+        FOR_LANES(i, out) y[(size_t)r * out + i] += to_float(bias[i]);
+    }
+}
+
+UNUSED static void gemm_multiply(Gemm* g, const GemmCall* c, cudaStream_t stream) {
+    GemmPlan* p = gemm_find_plan(g, c);
+    if (c->bias && !p->bias_apart) gemm_set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)c->bias);
+    float beta = c->accumulate ? 1.0f : 0.0f;
+    gemm_check(c, "running", cublasLtMatmul(g->handle, p->operation, &c->alpha, c->right, p->A, c->left, p->B, &beta, c->result, p->D,
+                                            c->result, p->D, &p->algorithm, g->workspace, g->workspace_bytes, stream));
+    if (c->bias && p->bias_apart) {
+        if (!c->result_is_float) gemm_fail(c, "bias", CUBLAS_STATUS_NOT_SUPPORTED);
+        LAUNCH(gemm_bias_kernel, c->rows, c->out >= 1024 ? 256 : WARP, stream)((float*)c->result, c->bias, c->rows, c->out);
+    }
+}

@@ -1,0 +1,79 @@
+/*
+Runs a function in a child process and catches what it prints and how it ends: for code that leaves through exit().
+
+    int rc = run_child(function, argument);      exit code, or -signal
+    child_output                                 stdout and stderr together
+    assert_says("did you mean")                  child_output contains it
+
+A temporary folder for files: test_dir() gives its path (made on first use), removed by test_dir_remove().
+*/
+#pragma once
+
+#include "harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char child_output[65536];
+
+__attribute__((unused)) static int run_child(void (*function)(const void*), const void* argument) {
+    int ends[2], status = 0;
+    fflush(stdout);
+    fflush(stderr);
+    if (pipe(ends)) fail_msg("pipe failed");
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        dup2(ends[1], STDERR_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        function(argument);
+        exit(0);
+    }
+    close(ends[1]);
+    size_t size = 0;
+    for (ssize_t n = 1; n > 0; size += n > 0 ? (size_t)n : 0) {
+        n = read(ends[0], child_output + size, sizeof(child_output) - 1 - size);
+    }
+    child_output[size] = 0;
+    close(ends[0]);
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+#define assert_says(text) \
+    if (!strstr(child_output, text)) fail_msg("expected \"%s\" in the output, found \"%s\"", text, child_output)
+
+__attribute__((unused)) static const char* test_dir(void) {
+    static char path[512];
+    if (path[0]) return path;
+    const char* base = getenv("TMPDIR");
+    snprintf(path, sizeof(path), "%s/ahead-io.XXXXXX", base ? base : "/tmp");
+    if (!mkdtemp(path)) fail_msg("cannot make a temporary folder %s", path);
+    return path;
+}
+
+// Path of `name` in the temporary folder; valid until eight more calls.
+__attribute__((unused)) static const char* test_path(const char* name) {
+    static char paths[8][768];
+    static int turn;
+    char* path = paths[turn++ % 8];
+    snprintf(path, sizeof(paths[0]), "%s/%s", test_dir(), name);
+    return path;
+}
+
+__attribute__((unused)) static void write_text(const char* path, const char* text) {
+    FILE* file = fopen(path, "wb");
+    if (!file || fwrite(text, 1, strlen(text), file) != strlen(text) || fclose(file)) fail_msg("cannot write %s", path);
+}
+
+__attribute__((unused)) static int test_dir_remove(void** state) {
+    char command[600];
+    (void)state;
+    snprintf(command, sizeof(command), "rm -rf '%s'", test_dir());
+    return system(command);
+}

@@ -1,0 +1,3 @@
+// See emu.h.
+#pragma once
+#include "emu.h"

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Builds everything, runs every test program and prints one line for each. The last line counts all tests:
+#     N passed, N failed, N skipped
+# Exit code 0 only when nothing failed. A program that crashes, hangs or prints no summary counts as one failed test.
+# A program is build/test/test_* (cmocka) or test/test_*.sh; both end in their counts, and say `skipped: why` for what they skip.
+# Called by `make test`; test/run.sh NAME... runs only the programs whose name contains a NAME.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+MAKE=${MAKE:-make}
+LIMIT=${TEST_TIMEOUT:-300}  # seconds for one program
+cores=$(nproc)
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores < 4 ? cores : 4))}
+work=$(mktemp -d "${TMPDIR:-/tmp}/ahead-test.XXXXXX") || exit 1
+trap 'rm -rf "$work"' EXIT
+export TMPDIR=$work
+
+passed=0 failed=0 skipped=0
+start=$SECONDS
+# Compilers need up to 1.1 GB each: no more jobs than memory carries.
+memory=$(awk '/^MemAvailable/ {print int($2 / 1500000)}' /proc/meminfo)
+jobs=$((memory < 1 ? 1 : memory < cores ? memory : cores))
+echo "build ($jobs jobs)"
+"$MAKE" -k -j"$jobs" train_gpt2cu tools tests
+built=$?
+build_seconds=$((SECONDS - start))
+
+# Adds a program's counts from its output; prints its line and, when it failed, what it said.
+report() { # name seconds exit-code log
+    local counts p f s mark=✓ note=
+    counts=$(awk '
+        match($0, /[0-9]+ test\(s\)/) && /^\[  (PASSED|FAILED|SKIPPED)/ {
+            n = substr($0, RSTART) + 0
+            if (/^\[  PASSED/) p += n; else if (/^\[  FAILED/) f += n; else s += n
+            seen = 1
+        }
+        /^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$/ { p += $1; f += $3; s += $5; seen = 1 }
+        END { if (seen) print p + 0, f + 0, s + 0 }' "$4")
+    read -r p f s <<<"${counts:-0 0 0}"
+    if [ "$3" = 124 ]; then
+        f=$((f + 1)) note="stopped after $LIMIT s"
+    elif [ -z "$counts" ]; then
+        f=$((f + 1)) note="printed no summary, exit code $3"
+    elif [ "$3" != 0 ] && [ "$f" = 0 ]; then
+        f=$((f + 1)) note="crashed or failed outside its tests, exit code $3"
+    fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    [ "$f" = 0 ] || mark=✗
+    printf '  %s %-24s %4d passed %4d failed %4d skipped %6d s  %s\n' "$mark" "$1" "$p" "$f" "$s" "$2" "$note"
+    [ "$f" = 0 ] || grep -v -E '^\[ (RUN  |     OK)' "$4" | tail -40 | sed 's/^/      /'
+    [ "$s" = 0 ] || grep -E '^ *(skipped|skip): ' "$4" | sort -u | sed 's/^ */      /' || echo "      skipped: (it does not say why)"
+}
+
+run() { # name command...
+    local name=$1 began=$SECONDS code
+    shift
+    timeout -k 10 "$LIMIT" "$@" >"$work/log" 2>&1 </dev/null
+    code=$?
+    report "$name" $((SECONDS - began)) "$code" "$work/log"
+}
+
+wanted() { # is this program asked for?
+    [ ${#names[@]} = 0 ] && return 0
+    local n
+    for n in "${names[@]}"; do [[ $1 == *"$n"* ]] && return 0; done
+    return 1
+}
+
+names=("$@")
+echo "test ($OMP_NUM_THREADS threads; the build took $build_seconds s)"
+if [ "$built" != 0 ]; then
+    failed=$((failed + 1))
+    echo "  ✗ the build failed (above)"
+fi
+programs=$("$MAKE" -s list-tests | grep "^build/test/") # the probe may print too
+for program in $programs; do
+    wanted "$program" || continue
+    if [ -x "$program" ]; then
+        run "$(basename "$program")" "$program"
+    else
+        failed=$((failed + 1))
+        echo "  ✗ $(basename "$program"): does not compile"
+    fi
+done
+for program in test/test_*.sh; do
+    wanted "$program" && run "$(basename "$program" .sh)" bash "$program"
+done
+
+echo "total $((SECONDS - start)) s"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,700 @@
+/*
+ahead.c: trains GPT-2 on one GPU, or on the CPU, from one source.
+
+This file is compiled once per (device, precision) and every variant is linked into the one binary; --device and --precision
+choose at start. Reading order: the flag table, train(), then llmc/model/trunk.cuh for the network itself.
+*/
+#include "llmc/base/flags.h"
+#include "llmc/io/checkpoint_dir.h"
+#include "llmc/io/checkpoint_read.h"
+#include "llmc/io/feed.cuh"
+#include "llmc/io/logger.h"
+#include "llmc/io/results.h"
+#include "llmc/io/sampler.h"
+#include "llmc/io/tokenizer.h"
+#include "llmc/model/setup.cuh"
+#include "llmc/optim/schedule.h"
+
+#include <sys/resource.h>
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The flag table: name, default, range, help. Parser, --help, banner, checkpoint and log are derived from it.
+// clang-format off
+#define OPTIONS(SECTION, INT, LONG, FLOAT, SWITCH, STRING, CHOICE)                                                                \
+    SECTION("Data")                                                                                                               \
+    STRING(input_bin, "data/fineweb10B/fineweb_train_*.bin", "training shards: a glob, quoted")                                   \
+    STRING(input_val_bin, "data/fineweb10B/fineweb_val_*.bin", "validation shards: a glob, quoted; empty = never validate")       \
+    STRING(tokenizer, "", "tokenizer file for samples; empty = PREFIX_tokenizer.bin beside the first training shard")             \
+    SECTION("Model")                                                                                                              \
+    CHOICE(arch, "gpt2", "gpt2|nocap", "the trunk: OpenAI's GPT-2, or the NoCap baseline (RoPE, RMSNorm, no biases)")             \
+    CHOICE(model, "d12", "d12|d24|d36|d48", "size: 124M, 353M, 772M, 1.5B parameters")                                            \
+    INT(n_layer, 0, 0, 256, "layers; 0 = of --model")                                                                             \
+    INT(n_head, 0, 0, 256, "heads; 0 = of --model")                                                                               \
+    INT(n_embd, 0, 0, 8192, "width; 0 = of --model")                                                                              \
+    INT(vocab_size, 50257, 2, 65536, "token ids; logits are padded to a multiple of 128")                                         \
+    INT(sequence_length, 64, 1, 65536, "tokens per sequence (T)")                                                                 \
+    CHOICE(tie_embedding, "full", "full|none", "the head shares the embedding, or has its own matrix")                            \
+    SECTION("Training")                                                                                                           \
+    INT(batch_size, 4, 1, 1048576, "sequences per micro-step (B)")                                                                \
+    INT(grad_accumulation_steps, 1, 1, 1048576, "micro-steps per step")                                                           \
+    INT(num_iterations, 10, 0, 1000000000, "steps")                                                                               \
+    FLOAT(learning_rate, 1e-4, 0, 100, "peak learning rate")                                                                      \
+    CHOICE(lr_schedule, "trapezoid", SCHEDULE_CHOICES, "shape of the learning rate over the run")                                 \
+    INT(warmup_iters, 0, 0, 1000000000, "steps of linear warmup")                                                                 \
+    INT(warmdown_iters, 0, 0, 1000000000, "trapezoid: steps of the linear descent at the end")                                    \
+    FLOAT(final_lr_frac, 0, 0, 1, "learning rate at the end as a share of the peak (trapezoid, cosine, linear)")                  \
+    FLOAT(weight_decay, 0, 0, 10, "decoupled weight decay")                                                                       \
+    FLOAT(beta1, 0.9, 0, 0.999999, "AdamW: decay of the first moment")                                                            \
+    FLOAT(beta2, 0.95, 0, 0.999999, "AdamW: decay of the second moment")                                                          \
+    FLOAT(adam_eps, 1e-8, 0, 1, "AdamW: epsilon")                                                                                 \
+    FLOAT(grad_clip, 0, 0, 1e9, "largest global gradient norm; 0 = no clipping")                                                  \
+    CHOICE(nonfinite, "stop", "stop|skip", "a step whose loss or gradient is not finite: stop with exit code 3, or skip it")      \
+    LONG(seed, 42, 0, INT64_MAX, "seed of the initial weights and of the samples")                                                \
+    SECTION("Machine")                                                                                                            \
+    CHOICE(device, "auto", "auto|cuda|cpu", "where to train; auto = the GPU when one answers")                                    \
+    CHOICE(precision, "auto", "auto|bf16|fp16|fp32", "storage of activations; auto = bf16 on a GPU, fp32 on the CPU")             \
+    CHOICE(recompute, "none", "none|gelu|block", "make GELU outputs or whole blocks again in the backward pass, to save memory")  \
+    SWITCH(tf32, 0, "GPU, fp32: allow TF32 products")                                                                             \
+    SWITCH(deterministic, 1, "GPU: attention gradients in a fixed order (bit-exact resume) even where that is slower")            \
+    INT(threads, 0, 0, 512, "CPU threads; 0 = all cores")                                                                         \
+    SECTION("Validation")                                                                                                         \
+    INT(val_loss_every, 0, 0, 1000000000, "validate every so many steps and at the end; 0 = never")                               \
+    INT(val_batch_size, 16, 1, 1048576, "sequences per validation batch")                                                         \
+    LONG(val_tokens, 1048576, 1, INT64_MAX, "tokens per validation, from the start of the first shard; a multiple of a batch")    \
+    INT(val_sequence_length, 0, 0, 65536, "tokens per validation sequence; 0 = --sequence_length")                                \
+    CHOICE(val_precision, "fp32", "fp32|bf16|fp16", "precision of validation; fp32 reads the fp32 masters")                       \
+    FLOAT(target_val_loss, 0, 0, 100, "stop when the validation loss is this low; 0 = never")                                     \
+    SECTION("Output")                                                                                                             \
+    STRING(output_dir, "", "directory for logs and checkpoints; empty = none are written")                                        \
+    INT(log_every, 1, 1, 1000000000, "steps between training lines on the console")                                               \
+    INT(save_every, 5000, 0, 1000000000, "steps between checkpoints; one more is written at the end; 0 = none")                   \
+    INT(keep_checkpoints, 2, 0, 1000000, "newest checkpoints that are kept; 0 = all")                                             \
+    CHOICE(resume, "0", "0|1|auto", "continue from the newest checkpoint in --output_dir: no, yes, if there is one")              \
+    STRING(results, "", "append one line per finished run to this table; empty = results.tsv in --output_dir's parent")           \
+    SECTION("Samples")                                                                                                            \
+    INT(sample_every, 0, 0, 1000000000, "steps between samples, and one at the end; 0 = none")                                    \
+    INT(sample_tokens, 64, 1, 65536, "tokens per sample")                                                                         \
+    STRING(prompt, "", "text that samples continue; empty = a document start")                                                    \
+    FLOAT(temperature, 0.8, 0, 100, "of sampling; 0 = always the likeliest token")                                                \
+    INT(top_k, 0, 0, 1000000, "sample among the k likeliest tokens; 0 = all")                                                     \
+    FLOAT(top_p, 1, 0.000001, 1, "sample among the likeliest tokens that have this much probability together")
+// clang-format on
+DEFINE_OPTIONS(OPTIONS)
+
+#define PASTE(a, b) a##_##b
+#define PASTED(a, b) PASTE(a, b)
+#if GPU_EXECUTION
+#define DEVICE_NAME "cuda"
+#define SIBLING(what, precision) PASTED(what, cuda_##precision)
+#else
+#define DEVICE_NAME "cpu"
+#define SIBLING(what, precision) PASTED(what, cpu_##precision)
+#endif
+
+typedef struct {
+    Options o;
+    FlagTable flags;
+    int argc;
+    char** argv;
+    Model model;
+    Feed train, val;
+    void* evaluator;  // validation in another precision (the sibling variant's), or NULL
+    Logger log;
+    RunState run;
+    Sampler sampler;
+    Tokenizer tokenizer;
+    bool has_tokenizer, has_val;
+    int val_rows, val_T;        // rows of a validation batch that run at once; their length
+    double clock;               // wall time when the training clock was last read
+    double val_loss;            // the last one, NAN before the first
+    LoaderState step_start;     // where the step that is running began to read
+    StepState* mirror;          // host copy of the device's step state (page-locked on a GPU)
+    int64_t pending;            // step whose state is on its way to the mirror, -1: none
+#if GPU_EXECUTION
+    cudaEvent_t mirrored;
+#endif
+} Trainer;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Configuration
+
+static Config config_from_options(const Options* o) {
+    Config c = {};
+    const ModelSize* size = model_size(o->model);
+    c.L = o->n_layer ? o->n_layer : size->L;
+    c.NH = o->n_head ? o->n_head : size->NH;
+    c.C = o->n_embd ? o->n_embd : size->C;
+    c.V = o->vocab_size;
+    c.B = o->batch_size;
+    c.T = o->sequence_length;
+    c.tied = !strcmp(o->tie_embedding, "full");
+    c.recompute = !strcmp(o->recompute, "none") ? RECOMPUTE_NONE : !strcmp(o->recompute, "gelu") ? RECOMPUTE_GELU : RECOMPUTE_BLOCK;
+    config_arch(&c, o->arch);
+    config_check(&c, GPU_EXECUTION);
+    return c;
+}
+
+// Rows of a validation batch that are computed at once: the largest divisor of the batch that fits the training batch.
+static int validation_rows(const Options* o) {
+    int rows = o->val_batch_size < o->batch_size ? o->val_batch_size : o->batch_size;
+    while (o->val_batch_size % rows) rows--;
+    return rows;
+}
+
+static void check_options(const Options* o) {
+    int T_val = o->val_sequence_length ? o->val_sequence_length : o->sequence_length;
+    int64_t batch = (int64_t)o->val_batch_size * T_val;
+    if (T_val > o->sequence_length) {
+        usage_error("--val_sequence_length %d is longer than --sequence_length %d; use at most that", T_val, o->sequence_length);
+    }
+    if (o->val_loss_every && o->val_tokens % batch) {
+        int works = o->val_batch_size;
+        while (works > 1 && o->val_tokens % ((int64_t)works * T_val)) works--;
+        usage_error("--val_tokens %lld is not a multiple of a validation batch of %lld tokens (%d x %d); use --val_batch_size %d%s",
+                    (long long)o->val_tokens, (long long)batch, o->val_batch_size, T_val, works,
+                    o->val_tokens % ((int64_t)works * T_val) ? " and a --val_tokens that --val_sequence_length divides" : "");
+    }
+    if (strcmp(o->resume, "0") && !*o->output_dir) usage_error("--resume %s needs --output_dir, where the checkpoints are", o->resume);
+    if (GPU_EXECUTION && (o->sequence_length % 8 || T_val % 8)) {
+        usage_error("--sequence_length %d: on a GPU it must be a multiple of 8; use %d", o->sequence_length,
+                    (int)round_up((size_t)o->sequence_length, 8));
+    }
+    if (o->sample_every && *o->tokenizer == 0 && *o->input_bin == 0) usage_error("--sample_every needs --tokenizer FILE");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Validation: plain next-token cross-entropy of the whole vocabulary, whatever is trained
+
+static void zero_losses(Model* m) {
+    size_t bytes = (size_t)m->config.B * m->config.T * sizeof(float);
+#if GPU_EXECUTION
+    CUDA_CHECK(cudaMemsetAsync(m->losses, 0, bytes, m->stream));
+#else
+    memset(m->losses, 0, bytes);
+#endif
+}
+
+// Mean loss in nats over the first `tokens` targets of the validation shards.
+static double validate(Model* m, Feed* val, int rows, int T, int64_t tokens) {
+    int B = val->loader.B;
+    loader_reset(&val->loader);
+    zero_losses(m);
+    for (int64_t done = 0; done < tokens; done += (int64_t)B * T) {
+        feed_next(val, m->stream);
+        for (int b = 0; b < B; b += rows) {
+            Micro micro = {val->tokens + (size_t)b * T, NULL, rows, T, true};
+            model_forward(m, micro.tokens, rows, T);
+            head_loss(m, &micro, next_token(m, &micro), 0.0f, false);
+        }
+    }
+    device_sync();
+    int N = rows * T;
+    float* losses = (float*)xmalloc((size_t)N * sizeof(float));
+    copy_to_host(losses, m->losses, (size_t)N * sizeof(float));
+    double sum = 0.0;
+    for (int n = 0; n < N; n++) sum += losses[n];
+    free(losses);
+    return sum / (double)tokens;
+}
+
+typedef struct {
+    Options o;
+    FlagTable flags;
+    Model model;
+    Feed val;
+} Evaluator;
+
+// Validation in this variant's precision for a trainer in another: the model has the trainer's fp32 masters (device memory) and
+// its own activations, one layer's worth. *handle is NULL at the first call, which opens everything and returns NAN.
+extern "C" double PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** argv, const float* masters) {
+    Evaluator* e = (Evaluator*)*handle;
+    int T;
+    if (!e) {
+        *handle = e = (Evaluator*)xcalloc(sizeof(Evaluator));
+        e->flags = options_table(&e->o);
+        flags_parse(&e->flags, argc, argv);
+        Config c = config_from_options(&e->o);
+        T = e->o.val_sequence_length ? e->o.val_sequence_length : e->o.sequence_length;
+        c.B = validation_rows(&e->o);
+        model_declare(&e->model, c, false);
+        Arena* arenas[] = {&e->model.parameters, &e->model.activations};
+        arenas_must_fit(arenas, 2, 0);
+        e->model.masters = (float*)masters;
+        model_allocate(&e->model, false, false);
+        model_plan_shape(&e->model, c.B, T);
+        feed_open(&e->val, e->o.input_val_bin, e->o.val_batch_size, T, 1, c.V, false);
+        return NAN;
+    }
+    T = e->val.loader.T;
+    model_weights_changed(&e->model);
+    return validate(&e->model, &e->val, e->model.config.B, T, e->o.val_tokens);
+}
+extern "C" double SIBLING(ahead_validate, fp32)(void**, int, char**, const float*);
+extern "C" double SIBLING(ahead_validate, bf16)(void**, int, char**, const float*);
+extern "C" double SIBLING(ahead_validate, fp16)(void**, int, char**, const float*);
+
+static double sibling_validate(Trainer* t) {
+    const char* p = t->o.val_precision;
+    if (!strcmp(p, "fp32")) return SIBLING(ahead_validate, fp32)(&t->evaluator, t->argc, t->argv, t->model.masters);
+    if (!strcmp(p, "bf16")) return SIBLING(ahead_validate, bf16)(&t->evaluator, t->argc, t->argv, t->model.masters);
+    return SIBLING(ahead_validate, fp16)(&t->evaluator, t->argc, t->argv, t->model.masters);
+}
+
+static double peak_memory_mb(void) {
+#if GPU_EXECUTION
+    size_t available = 0, total = 0;
+    CUDA_CHECK(cudaMemGetInfo(&available, &total));
+    return (total - available) / 1048576.0;
+#else
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss / 1024.0;
+#endif
+}
+
+// The training clock runs only while training does: it is read, and stopped, before anything else is done.
+static void clock_stop(Trainer* t) {
+    device_sync();
+    t->run.train_seconds += wall_seconds() - t->clock;
+}
+static void clock_start(Trainer* t) { t->clock = wall_seconds(); }
+
+static void run_validation(Trainer* t, int64_t step) {
+    clock_stop(t);
+    bool own = !strcmp(t->o.val_precision, PRECISION_NAME);
+    t->val_loss = own ? validate(&t->model, &t->val, t->val_rows, t->val_T, t->o.val_tokens) : sibling_validate(t);
+    if (t->val_loss < t->run.best_val) t->run.best_val = t->val_loss;
+    StepRecord r = step_record(step);
+    r.tokens = t->run.tokens_seen;
+    r.loss = t->val_loss;
+    r.train_seconds = t->run.train_seconds;
+    r.peak_memory_mb = peak_memory_mb();
+    logger_val(&t->log, &r);
+    clock_start(t);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Samples
+
+// Prints `count` tokens that continue the prompt. The window is the last sequence_length tokens; causality makes what lies
+// behind the current position irrelevant, so a GPU always runs the one planned length.
+static void run_sample(Trainer* t, int64_t step) {
+    Model* m = &t->model;
+    int T = m->config.T, V = m->config.V, count = 0, eot = t->tokenizer.eot;
+    uint16_t* prompt = NULL;
+    size_t prompt_tokens = tokenizer_encode(&t->tokenizer, t->o.prompt, strlen(t->o.prompt), &prompt);
+    int total = (int)prompt_tokens + t->o.sample_tokens + 1;
+    int *ids = (int*)xcalloc((size_t)total * sizeof(int)), *device_ids = (int*)device_malloc((size_t)T * sizeof(int), "sample");
+    int* window = (int*)xcalloc((size_t)T * sizeof(int));
+    float* probs = (float*)xmalloc((size_t)V * sizeof(float));
+    ids[count++] = eot;
+    for (size_t i = 0; i < prompt_tokens; i++) ids[count++] = prompt[i];
+    clock_stop(t);
+    logger_clear(&t->log);
+    printf("sample at step %lld: %s", (long long)step, t->o.prompt);
+    while (count < total) {
+        int length = count < T ? count : T, first = count - length;
+        int run_T = GPU_EXECUTION ? T : (int)round_up((size_t)length, 16);
+        if (run_T > T) run_T = T;
+        for (int i = 0; i < T; i++) window[i] = i < length ? ids[first + i] : 0;
+        copy_to_device(device_ids, window, (size_t)T * sizeof(int));
+        model_forward(m, device_ids, 1, run_T);
+        head_probs(m, length - 1, probs);
+        int id = sample_probs(&t->sampler, probs, V), bytes = 0;
+        if (id == eot) break;
+        const char* text = tokenizer_decode(&t->tokenizer, id, &bytes);
+        fwrite(text, 1, (size_t)bytes, stdout);
+        fflush(stdout);
+        ids[count++] = id;
+    }
+    printf("\n");
+    device_free(device_ids, (size_t)T * sizeof(int));
+    free(ids), free(window), free(probs), free(prompt);
+    clock_start(t);
+}
+
+static void open_tokenizer(Trainer* t) {
+    if (!t->o.sample_every) return;
+    Text path = {0, 0, 0};
+    if (*t->o.tokenizer) text_add(&path, "%s", t->o.tokenizer);
+    else {
+        const char* shard = t->train.loader.shards.paths[0];
+        const char* underscore = strrchr(shard, '_');
+        text_add(&path, "%.*s_tokenizer.bin", (int)(underscore ? underscore - shard : (long)strlen(shard)), shard);
+    }
+    t->tokenizer = tokenizer_load(path.data);
+    t->has_tokenizer = true;
+    if (t->tokenizer.vocab_size != t->o.vocab_size) {
+        fail("%s has %d ids, but --vocab_size is %d; use --vocab_size %d, or the tokenizer of the training shards", path.data,
+             t->tokenizer.vocab_size, t->o.vocab_size, t->tokenizer.vocab_size);
+    }
+    t->sampler = sampler_start(t->o.vocab_size, (uint64_t)t->o.seed, t->o.temperature, t->o.top_k, t->o.top_p);
+    text_free(&path);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Checkpoints
+
+static void save_checkpoint(Trainer* t) {
+    Model* m = &t->model;
+    clock_stop(t);
+    StepState s;
+    copy_to_host(&s, m->state, sizeof(s));
+    LoaderState l = loader_state(&t->train.loader);
+    t->run.loader[0] = l.shard, t->run.loader[1] = (int64_t)l.position;
+    t->run.loader[2] = (int64_t)l.epoch, t->run.loader[3] = (int64_t)l.batches;
+    t->run.adam_steps = s.steps;
+    t->run.loss_scale = s.scaler.scale, t->run.loss_scale_good = s.scaler.good_steps;
+    t->run.sampler_state = t->sampler.rng.state;
+    logger_sync(&t->log);
+    Text flags = {0, 0, 0};
+    flags_text(&t->flags, &flags);
+    char* path = checkpoint_path(t->o.output_dir, t->run.step);
+    CheckpointWriter w;
+    checkpoint_writer_open(&w, path, &m->table, CHECKPOINT_ARRAYS, flags.data, &t->run);
+    float* arrays[CHECKPOINT_ARRAYS] = {m->masters, m->m, m->v};
+    float* host = GPU_EXECUTION ? (float*)xmalloc(m->table.size * sizeof(float)) : NULL;
+    for (int a = 0; a < CHECKPOINT_ARRAYS; a++) {
+        if (host) copy_to_host(host, arrays[a], m->table.size * sizeof(float));
+        for (int id = 0; id < m->table.count; id++) {
+            const Param* p = &m->table.rows[id];
+            checkpoint_writer_put(&w, id, a, (host ? host : arrays[a]) + p->offset, p->size);
+        }
+    }
+    free(host);
+    if (checkpoint_writer_close(&w)) checkpoint_prune(t->o.output_dir, t->o.keep_checkpoints, 0, t->run.step);
+    else fail("%s", w.error);
+    free(path);
+    text_free(&flags);
+    clock_start(t);
+}
+
+// Continues from the newest checkpoint when the flags ask for it. Returns its step, or -1 for a fresh start.
+static int64_t resume_from_checkpoint(Trainer* t) {
+    Model* m = &t->model;
+    if (!*t->o.output_dir) return -1;
+    int64_t* steps = NULL;
+    int count = checkpoint_list(t->o.output_dir, &steps);
+    free(steps);
+    if (!strcmp(t->o.resume, "0")) {
+        if (count) fail("--output_dir %s already holds checkpoints of a run; add --resume auto to continue it, or name another directory",
+                        t->o.output_dir);
+        return -1;
+    }
+    char* path = checkpoint_latest(t->o.output_dir);
+    if (!path && !strcmp(t->o.resume, "1")) fail("--resume 1: no usable checkpoint in %s; use --resume auto to start afresh", t->o.output_dir);
+    if (!path && count) fail("--resume auto: none of the %d checkpoints in %s can be read; move them away to start afresh", count, t->o.output_dir);
+    if (!path) return -1;
+    CheckpointReader r;
+    if (!checkpoint_reader_open(&r, path) || !checkpoint_reader_match(&r, &m->table, false)) fail("%s", r.error);
+    float* arrays[CHECKPOINT_ARRAYS] = {m->masters, m->m, m->v};
+    float* host = (float*)xcalloc(m->table.size * sizeof(float));
+    for (int a = 0; a < CHECKPOINT_ARRAYS; a++) {
+        for (int id = 0; id < m->table.count; id++) {
+            const Param* p = &m->table.rows[id];
+            if (!checkpoint_reader_get(&r, id, a, host + p->offset, p->size)) fail("%s", r.error);
+        }
+        copy_to_device(arrays[a], host, m->table.size * sizeof(float));
+    }
+    free(host);
+    t->run = r.state;
+    LoaderState l = {(uint32_t)t->run.loader[0], 0, (uint64_t)t->run.loader[1], (uint64_t)t->run.loader[2], (uint64_t)t->run.loader[3]};
+    loader_restore(&t->train.loader, l);
+    StepState s = {};
+    s.steps = (int)t->run.adam_steps;
+    s.scaler.scale = (float)t->run.loss_scale, s.scaler.good_steps = (int)t->run.loss_scale_good;
+    copy_to_device(m->state, &s, sizeof(s));
+    t->sampler.rng.state = t->run.sampler_state;
+    model_weights_changed(m);
+    Options old_options;
+    FlagTable old_flags = options_table(&old_options);
+    flags_parse_text(&old_flags, r.flags, path);
+    Text changes = {0, 0, 0};
+    int changed = flags_diff(&old_flags, &t->flags, &changes);
+    printf("resuming %s at step %lld%s\n%s", path, (long long)t->run.step, changed ? "; flags that changed:" : "", changed ? changes.data : "");
+    text_free(&changes);
+    flags_free(&old_flags);
+    checkpoint_reader_close(&r);
+    free(path);
+    return t->run.step;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// One step
+
+static bool all_finite(const float* device, size_t n) {
+    float* host = (float*)xmalloc(n * sizeof(float));
+    copy_to_host(host, device, n * sizeof(float));
+    bool finite = true;
+    for (size_t i = 0; i < n; i++) finite = finite && isfinite(host[i]);
+    free(host);
+    return finite;
+}
+
+static void micro_step(Trainer* t, int a) {
+    feed_next(&t->train, t->model.stream);
+    Micro micro = {t->train.tokens, t->train.order, t->o.batch_size, t->o.sequence_length, a > 0};
+    model_micro_step(&t->model, &micro, t->o.grad_accumulation_steps);
+}
+
+// A step was not finite, and the device has changed nothing since. Runs it again, micro-step by micro-step, until the culprit
+// shows, then ends the program.
+static void stop_nonfinite(Trainer* t, int64_t step) {
+    Model* m = &t->model;
+    const char* tensor = "none: it did not repeat";
+    int a = 0;
+    logger_clear(&t->log);
+    loader_restore(&t->train.loader, t->step_start);
+    for (; a < t->o.grad_accumulation_steps; a++) {
+        micro_step(t, a);
+        device_sync();
+        tensor = all_finite(m->losses, (size_t)m->config.B * m->config.T) ? NULL : "the loss";
+        for (int id = m->table.count - 1; id >= 0 && !tensor; id--) {
+            if (!all_finite(grad(m, id), m->table.rows[id].size)) tensor = m->table.rows[id].name;
+        }
+        if (tensor) break;
+    }
+    fprintf(stderr, "error: step %lld, micro-step %d: not finite: %s; the weights are as before this step; "
+            "lower --learning_rate, add --grad_clip 1, or go on with --nonfinite skip\n", (long long)step, a, tensor ? tensor : "the gradient norm");
+    exit(EXIT_NONFINITE);
+}
+
+// Logs the step whose state has reached the host.
+static void report_step(Trainer* t) {
+    if (t->pending < 0) return;
+    int64_t step = t->pending;
+    t->pending = -1;
+#if GPU_EXECUTION
+    CUDA_CHECK(cudaEventSynchronize(t->mirrored));
+#endif
+    const StepState* s = t->mirror;
+    double now = wall_seconds(), seconds = now - t->clock;
+    t->clock = now;
+    t->run.train_seconds += seconds;
+    bool scale_left = PRECISION == PRECISION_FP16 && s->scaler.scale > 1.0f;
+    if (s->skip && !scale_left && !strcmp(t->o.nonfinite, "stop")) stop_nonfinite(t, step);
+    StepRecord r = step_record(step);
+    r.tokens = t->run.tokens_seen;
+    r.loss = s->losses[0];
+    r.lr = s->in.lr;
+    r.grad_norm = s->grad_norm;
+    r.train_seconds = t->run.train_seconds;
+    r.tokens_per_second = (double)t->o.batch_size * t->o.sequence_length * t->o.grad_accumulation_steps / seconds;
+    if (PRECISION == PRECISION_FP16) step_record_add(&r, "loss_scale", s->scaler.scale);
+    if (s->skip) step_record_add(&r, "skipped", 1);
+    bool last = step + 1 == t->o.num_iterations;
+    logger_train(&t->log, &r, step % t->o.log_every == 0 || last);
+    if (!last) logger_progress(&t->log, &r);
+}
+
+static void train_step(Trainer* t, int64_t step) {
+    Model* m = &t->model;
+    const Options* o = &t->o;
+    LoaderState start = loader_state(&t->train.loader);
+    for (int a = 0; a < o->grad_accumulation_steps; a++) micro_step(t, a);
+    if (GPU_EXECUTION) report_step(t);  // of the step before: the device has work queued while the host writes logs
+    t->step_start = start;
+    StepInputs in = {};
+    in.lr = (float)learning_rate_at((ScheduleKind)flag_choice(&t->flags, "lr_schedule"), step, o->num_iterations, o->learning_rate,
+                                    o->warmup_iters, o->warmdown_iters, o->final_lr_frac);
+    in.beta1 = (float)o->beta1, in.beta2 = (float)o->beta2, in.eps = (float)o->adam_eps;
+    in.weight_decay = (float)o->weight_decay, in.grad_clip = (float)o->grad_clip;
+    in.scale_loss = PRECISION == PRECISION_FP16;
+    in.halt = !strcmp(o->nonfinite, "stop") && PRECISION != PRECISION_FP16;
+    in.loss_factor[0] = 1.0f / ((float)o->batch_size * o->sequence_length * o->grad_accumulation_steps);
+    model_update(m, in, 1);
+#if GPU_EXECUTION
+    CUDA_CHECK(cudaMemcpyAsync(t->mirror, m->state, sizeof(StepState), cudaMemcpyDeviceToHost, m->stream));
+    CUDA_CHECK(cudaEventRecord(t->mirrored, m->stream));
+#else
+    *t->mirror = *m->state;
+#endif
+    t->pending = step;
+    t->run.step = step + 1;
+    t->run.tokens_seen += (int64_t)o->batch_size * o->sequence_length * o->grad_accumulation_steps;
+    if (!GPU_EXECUTION) report_step(t);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The run
+
+static const char* device_text(void) {
+    static char text[320];
+#if GPU_EXECUTION
+    cudaDeviceProp p;
+    CUDA_CHECK(cudaGetDeviceProperties(&p, 0));
+    snprintf(text, sizeof(text), "%s", p.name);
+#else
+    snprintf(text, sizeof(text), "cpu, %d threads", omp_get_max_threads());
+#endif
+    return text;
+}
+
+static void print_banner(const Trainer* t) {
+    const Model* m = &t->model;
+    const Config* c = &m->config;
+    Text changed = {0, 0, 0};
+    flags_changed(&t->flags, &changed);
+    printf("flags      %s\n", changed.data);
+    printf("device     %s, %s\n", device_text(), PRECISION_NAME);
+    printf("model      %s: %d layers, %d heads, %d wide, vocabulary %d (%d padded), %.2fM parameters\n", t->o.arch, c->L, c->NH, c->C, c->V,
+           c->Vp, params_live(&m->table) / 1e6);
+    printf("batch      %d x %d x %d = %lld tokens a step, %lld in all\n", t->o.batch_size, t->o.sequence_length, t->o.grad_accumulation_steps,
+           (long long)t->o.batch_size * t->o.sequence_length * t->o.grad_accumulation_steps,
+           (long long)t->o.batch_size * t->o.sequence_length * t->o.grad_accumulation_steps * t->o.num_iterations);
+    const Arena* arenas[] = {&m->parameters, &m->gradients, &m->optimizer, &m->activations};
+    size_t total = 0;
+    for (int i = 0; i < 4; i++) total += arenas[i]->bytes;
+    printf("memory     %.1f MiB, of which\n", total / 1048576.0);
+    for (int i = 0; i < 4; i++) arena_print(arenas[i], total);
+    fflush(stdout);
+    text_free(&changed);
+}
+
+static void open_run(Trainer* t) {
+    const Options* o = &t->o;
+    Model* m = &t->model;
+    check_options(o);
+    Config c = config_from_options(o);
+    t->has_val = o->val_loss_every > 0;
+    t->val_T = o->val_sequence_length ? o->val_sequence_length : o->sequence_length;
+    t->val_rows = validation_rows(o);
+    model_declare(m, c, true);
+    print_banner(t);
+    Arena* arenas[] = {&m->parameters, &m->gradients, &m->optimizer, &m->activations};
+    arenas_must_fit(arenas, 4, 0);
+    feed_open(&t->train, o->input_bin, o->batch_size, o->sequence_length, 1, o->vocab_size, true);
+    bool own_val = !strcmp(o->val_precision, PRECISION_NAME);
+    if (t->has_val && own_val) feed_open(&t->val, o->input_val_bin, o->val_batch_size, t->val_T, 1, o->vocab_size, false);
+    open_tokenizer(t);
+    model_allocate(m, o->tf32, o->deterministic);
+    model_plan_shape(m, o->batch_size, o->sequence_length);
+    if (t->has_val && own_val) model_plan_shape(m, t->val_rows, t->val_T);
+    if (o->sample_every && GPU_EXECUTION) model_plan_shape(m, 1, o->sequence_length);
+    t->run = run_state_start();
+    int64_t resumed = resume_from_checkpoint(t);
+    if (resumed < 0) model_init_weights(m, (uint64_t)o->seed);
+    if (t->has_val && !own_val) sibling_validate(t);  // opens it
+    Text flags = {0, 0, 0};
+    flags_text(&t->flags, &flags);
+    logger_open(&t->log, o->output_dir, resumed, o->num_iterations, PRECISION_NAME, flags.data);
+    text_free(&flags);
+#if GPU_EXECUTION
+    CUDA_CHECK(cudaMallocHost((void**)&t->mirror, sizeof(StepState)));
+    CUDA_CHECK(cudaEventCreateWithFlags(&t->mirrored, cudaEventDisableTiming));
+#else
+    t->mirror = (StepState*)xcalloc(sizeof(StepState));
+#endif
+    t->pending = -1;
+    t->val_loss = NAN;
+}
+
+static void close_run(Trainer* t) {
+    const Options* o = &t->o;
+    double peak = peak_memory_mb();
+    logger_close(&t->log, peak);
+    if (!*o->output_dir) return;
+    Text path = {0, 0, 0}, flags = {0, 0, 0};
+    const char* slash = strrchr(o->output_dir, '/');
+    if (*o->results) text_add(&path, "%s", o->results);
+    else text_add(&path, "%.*sresults.tsv", slash ? (int)(slash - o->output_dir) + 1 : 0, o->output_dir);
+    flags_text(&t->flags, &flags);
+    const char* commit = getenv("AHEAD_COMMIT");
+    RunResult r = {commit ? commit : "", o->seed, device_text(), PRECISION_NAME, (int64_t)params_live(&t->model.table), t->run.step,
+                   t->run.tokens_seen, t->run.train_seconds, t->val_loss, isinf(t->run.best_val) ? NAN : t->run.best_val, peak,
+                   o->output_dir, flags.data};
+    results_append(path.data, &r);
+    text_free(&path);
+    text_free(&flags);
+}
+
+static void train(Trainer* t) {
+    const Options* o = &t->o;
+    clock_start(t);
+    for (int64_t step = t->run.step;; step++) {
+        bool last = step >= o->num_iterations;
+        bool val_due = t->has_val && (step % o->val_loss_every == 0 || last);
+        bool sample_due = o->sample_every && ((step > 0 && step % o->sample_every == 0) || last);
+        bool save_due = *o->output_dir && o->save_every && step > 0 && (step % o->save_every == 0 || last);
+        if (val_due || sample_due || save_due || last) report_step(t);
+        if (save_due) save_checkpoint(t);
+        if (val_due) run_validation(t, step);
+        if (sample_due) run_sample(t, step);
+        if (val_due && o->target_val_loss > 0 && t->val_loss <= o->target_val_loss) {
+            printf("target reached: val loss %.6f <= %.6f after %lld steps, %lld tokens, %.1f s of training\n", t->val_loss,
+                   o->target_val_loss, (long long)step, (long long)t->run.tokens_seen, t->run.train_seconds);
+            break;
+        }
+        if (last) break;
+        train_step(t, step);
+    }
+}
+
+// Trains as the command line says. Returns the exit code.
+extern "C" int PASTED(ahead_train, VARIANT)(int argc, char** argv) {
+    Trainer* t = (Trainer*)xcalloc(sizeof(Trainer));
+    t->flags = options_table(&t->o);
+    flags_parse(&t->flags, argc, argv);
+    flag_assign_by_name(&t->flags, "device", DEVICE_NAME);
+    flag_assign_by_name(&t->flags, "precision", PRECISION_NAME);
+    t->argc = argc, t->argv = argv;
+    if (!GPU_EXECUTION && t->o.threads) omp_set_num_threads(t->o.threads);
+    open_run(t);
+    train(t);
+    close_run(t);
+    if (ARENA_GUARD) arena_check(&t->model.activations);
+    return 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Which variant runs
+
+#if GPU_EXECUTION
+// 1 when a GPU that this program can use answers; else 0 and one clause that says why in `why`.
+extern "C" int PASTED(ahead_device, VARIANT)(char* why, size_t size) {
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess || count == 0) {
+        snprintf(why, size, "%s", error == cudaSuccess ? "there is none" : cudaGetErrorString(error));
+        return 0;
+    }
+    cudaDeviceProp p;
+    CUDA_CHECK(cudaGetDeviceProperties(&p, 0));
+    snprintf(why, size, "%s is sm_%d%d, sm_80 or newer is needed", p.name, p.major, p.minor);
+    return p.major >= 8;
+}
+#endif
+
+#ifdef AHEAD_MAIN
+extern "C" {
+int ahead_train_cpu_bf16(int, char**);
+int ahead_train_cpu_fp16(int, char**);
+int ahead_train_cuda_fp32(int, char**);
+int ahead_train_cuda_bf16(int, char**);
+int ahead_train_cuda_fp16(int, char**);
+int ahead_device_cuda_fp32(char*, size_t);
+}
+
+// Chooses the device and the precision and says why in one line.
+int main(int argc, char** argv) {
+    Options o;
+    FlagTable flags = options_table(&o);
+    flags_parse(&flags, argc, argv);
+    char why[320] = "this build has no CUDA: nvcc was not found when it was made";
+    bool cuda = false;
+#if AHEAD_WITH_CUDA
+    if (strcmp(o.device, "cpu")) cuda = ahead_device_cuda_fp32(why, sizeof(why));
+#endif
+    if (!strcmp(o.device, "cuda") && !cuda) fail("--device cuda: no usable GPU (%s); use --device cpu or --device auto", why);
+    const char* precision = strcmp(o.precision, "auto") ? o.precision : cuda ? "bf16" : "fp32";
+    if (cuda) printf("training on the GPU in %s\n", precision);
+    else if (!strcmp(o.device, "cpu")) printf("training on the CPU in %s, as asked\n", precision);
+    else printf("training on the CPU in %s: no usable GPU (%s)\n", precision, why);
+    flags_free(&flags);
+    bool bf16 = !strcmp(precision, "bf16"), fp16 = !strcmp(precision, "fp16");
+#if AHEAD_WITH_CUDA
+    if (cuda) return bf16 ? ahead_train_cuda_bf16(argc, argv) : fp16 ? ahead_train_cuda_fp16(argc, argv) : ahead_train_cuda_fp32(argc, argv);
+#endif
+    return bf16 ? ahead_train_cpu_bf16(argc, argv) : fp16 ? ahead_train_cpu_fp16(argc, argv) : ahead_train_cpu_fp32(argc, argv);
+}
+#endif
