@@ -638,7 +638,7 @@ extern "C" int PASTED(ahead_train, VARIANT)(int argc, char** argv) {
     flag_assign_by_name(&t->flags, "device", DEVICE_NAME);
     flag_assign_by_name(&t->flags, "precision", PRECISION_NAME);
     t->argc = argc, t->argv = argv;
-    if (!GPU_EXECUTION && t->o.threads) omp_set_num_threads(t->o.threads);
+    if (t->o.threads) device_threads(t->o.threads);
     open_run(t);
     train(t);
     close_run(t);

@@ -32,9 +32,11 @@ Left out: stories from one pool of sentences in any order. They would read like 
     SECTION("Simple English stories to train on")                                                               \
     LONG(bytes, 1000000, 1, 1000000000000, "size of the text; the story that reaches it is finished")           \
     LONG(seed, 1, 0, 9223372036854775807, "another seed, other stories")                                        \
+    INT(plots, 19, 1, 19, "kinds of stories: with fewer the text is easier to learn")                           \
     STRING(out, "", "file to write (default: standard output)")
 // clang-format on
 DEFINE_OPTIONS(OPTIONS)
+_Static_assert(sizeof plots / sizeof plots[0] == 19, "--plots names the number of plots");
 
 enum { BOUND_MAX = 64, NAME_BYTES = 16, VALUE_BYTES = 256 };
 
@@ -213,9 +215,9 @@ static void polish(const char* in, Text* out) {
     text_add_char(out, '\n');
 }
 
-static void tell_story(Story* story, Text* out) {
-    size_t plot_count = sizeof plots / sizeof plots[0];
-    const char* const* plot = plots[rng_below(&story->rng, plot_count)];
+// Adds one story with one of the first `plot_count` plots.
+static void tell_story(Story* story, int plot_count, Text* out) {
+    const char* const* plot = plots[rng_below(&story->rng, (uint64_t)plot_count)];
     story->bound_count = 0;
     bool children = plot[0][0] == '!', animals = rng_below(&story->rng, 4) == 0 && !children;
     bind_cast(story, animals);
@@ -240,7 +242,7 @@ int main(int argc, char** argv) {
     while (bytes < o.bytes) {
         text.size = 0;
         if (bytes) text_add_char(&text, '\n');
-        tell_story(&story, &text);
+        tell_story(&story, o.plots, &text);
         new_file_write(&file, text.data, text.size);
         bytes += (int64_t)text.size;
         stories++;

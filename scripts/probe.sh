@@ -118,6 +118,7 @@ C
     }
     local version dir frontend
     version=$(./dnn 2>/dev/null)
+    [ "${version%%.*}" -ge 9 ] || { say – cuDNN "$version" "older than 9.0: own attention kernel"; return 1; }
     for dir in $FRONTEND_DIRS; do
         [[ $dir == /* ]] || dir=$root/$dir
         [ -f "$dir/cudnn_frontend.h" ] || continue
@@ -125,12 +126,13 @@ C
         frontend=$(links "$CXX" -I"$dir" -E -dM fe.cpp -o fe.txt &&
             awk '/CUDNN_FRONTEND_M[AI][JN]OR_VERSION|CUDNN_FRONTEND_PATCH_VERSION/ && $3 ~ /^[0-9]+$/ {v[substr($2, 16, 2)] = $3}
                  END {print v["MA"] "." v["MI"] "." v["PA"]}' fe.txt)
+        awk -F. '{exit !($1 > 1 || $2 >= 14)}' <<<"$frontend" || continue # 1.14: the oldest that works
         say ✓ cuDNN "$version" "attention, with cudnn-frontend $frontend"
         set_var HAVE_CUDNN 1
         set_var FRONTEND "$dir"
         return 0
     done
-    say – cuDNN "$version" "its frontend headers are missing: own attention kernel (\`make setup\` fetches them)"
+    say – cuDNN "$version" "no frontend headers 1.14 or newer: own attention kernel (\`make setup\` fetches them)"
     return 1
 }
 

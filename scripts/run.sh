@@ -5,6 +5,7 @@
 # loss (exit 3), Ctrl-C and a failure before the first step would only repeat: they end it. RESTARTS=5 at most.
 set -u
 cd "$(dirname "$0")/.." || exit 1
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000} # threads that wait go to sleep soon: on a busy machine spinning costs a factor of 5
 if [ $# -lt 1 ]; then
     echo "usage: scripts/run.sh PRESET [--flag value]...   presets: $(cd scripts/presets && ls | sed 's/\.txt$//' | tr '\n' ' ')" >&2
     exit 2

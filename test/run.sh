@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.." || exit 1
 MAKE=${MAKE:-make}
 LIMIT=${TEST_TIMEOUT:-300}  # seconds for one program
 cores=$(nproc)
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000} # threads that wait go to sleep soon: on a busy machine spinning costs a factor of 5
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores < 4 ? cores : 4))}
 work=$(mktemp -d "${TMPDIR:-/tmp}/ahead-test.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT

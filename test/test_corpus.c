@@ -15,7 +15,7 @@ static Text stories(uint64_t seed, size_t bytes) {
     story.rng = rng_start(seed, "stories");
     while (text.size < bytes) {
         if (text.size) text_add_char(&text, '\n');
-        tell_story(&story, &text);
+        tell_story(&story, sizeof plots / sizeof plots[0], &text);
     }
     return text;
 }

@@ -13,6 +13,7 @@ The flag table: every way to give a flag, every mistake with its sentence and ex
         "sequences per micro-step; a long help text that does not fit on one line of "                 \
         "the page and has to be broken at a space")                                                    \
     LONG(val_tokens, 1048576, 1, 5000000000, "tokens per validation")                                  \
+    LONG(data_seed, 0, 0, INT64_MAX, "any number from 0")                                              \
     INT(seed, -1, INT32_MIN, INT32_MAX, "any number")                                                  \
     SECTION("Optimizer")                                                                               \
     FLOAT(learning_rate, 1e-4, 0, 10, "peak")                                                          \
@@ -111,6 +112,7 @@ static void range_edges(void** state) {
     parse("--batch_size +5");
     parse("--val_tokens 1");
     parse("--val_tokens 5000000000");
+    parse("--data_seed 9223372036854775807");
     parse("--seed -2147483648");
     parse("--seed 2147483647");
     parse("--learning_rate 0");
@@ -122,6 +124,7 @@ static void range_edges(void** state) {
     assert_refused("--val_tokens 5000000001", "in 1..5000000000");
     assert_refused("--seed 2147483648", "--seed is 2147483648: expected a whole number");
     assert_refused("--seed 99999999999999999999", "--seed is 99999999999999999999");
+    assert_refused("--data_seed 9223372036854775808", "expected a whole number, 0 or more");
     assert_refused("--learning_rate -1e-9", "--learning_rate is -1e-9: expected a number in 0..10");
     assert_refused("--learning_rate 10.0001", "expected a number in 0..10");
     assert_refused("--learning_rate 1e999", "expected a number in 0..10");
@@ -307,11 +310,11 @@ static void short_forms(void** state) {
     assert_string_equal(text.data, "--prompt \"\\\"\" --batch_size 8 --mtp_enabled 1");  // 0.0001 is the default 1e-4
     text.size = 0;
     flags_json(&flags, &text);
-    assert_string_equal(
-        text.data,
-        "{\"input_bin\":\"data/train_*.bin\",\"prompt\":\"\\\"\",\"batch_size\":8,\"val_tokens\":1048576,\"seed\":-1,"
-        "\"learning_rate\":0.0001,\"weight_decay\":0,\"lr_schedule\":\"trapezoid\",\"mtp_enabled\":true,"
-        "\"tie_weights\":true,\"mtp_max_steps\":2,\"mtp_weight\":0.1}");
+    assert_string_equal(text.data,
+                        "{\"input_bin\":\"data/"
+                        "train_*.bin\",\"prompt\":\"\\\"\",\"batch_size\":8,\"val_tokens\":1048576,\"data_seed\":0,\"seed\":-1,"
+                        "\"learning_rate\":0.0001,\"weight_decay\":0,\"lr_schedule\":\"trapezoid\",\"mtp_enabled\":true,"
+                        "\"tie_weights\":true,\"mtp_max_steps\":2,\"mtp_weight\":0.1}");
     text.size = 0;
     text_add_json(&text, "a\n\x01\\\xc3\xa9");
     assert_string_equal(text.data, "\"a\\u000a\\u0001\\\\\xc3\xa9\"");

@@ -196,6 +196,22 @@ static void sampler_selection(void** state) {
     }
 }
 
+static void sampler_nucleus(void** state) {
+    (void)state;
+    enum { N = 500 };
+    SampleCandidate c[N], sorted[N];
+    for (int round = 0; round < 60; round++) {
+        double total = 0, top_p = round % 20 / 20.0 + 0.01, sum = 0;
+        for (int i = 0; i < N; i++) c[i].z = exp((round / 20 + 1) * rand_normal(round, i)), c[i].id = i, total += c[i].z;
+        memcpy(sorted, c, sizeof(c));
+        qsort(sorted, N, sizeof(c[0]), sample_compare);
+        int expected = 0;
+        while (sum < top_p * total) sum += sorted[expected++].z;
+        assert_int_equal(sample_nucleus(c, N, total, top_p), expected);
+        for (int i = 0; i < expected; i++) assert_int_equal(c[i].id, sorted[i].id);
+    }
+}
+
 static void sampler_resumes(void** state) {
     (void)state;
     float logits[100];
@@ -401,12 +417,21 @@ static void results_table(void** state) {
                         "\t-\t42\tcpu, 2 threads\tfp32\t124475904\t4768\t2499805184\t12.3\t3.280000\t3.280000\t-\truns/a\t"
                         "--model d12 --seed 42\n");
     for (int i = 0; i < 4; i++) {  // four runs end at once
-        if (fork() == 0) append_twenty(path), _exit(0);
+        if (fork() == 0) append_twenty(test_path("crowd.tsv")), _exit(0);
     }
     while (wait(NULL) > 0) continue;
+    int lock = open(test_path("locked.tsv"), O_RDWR | O_CREAT, 0666);
+    flock(lock, LOCK_EX);
+    if (fork() == 0) close(lock), append_twenty(test_path("locked.tsv")), _exit(0);
+    usleep(100000);
+    assert_string_equal(read_text(test_path("locked.tsv")), "");  // it waits for the lock
+    close(lock);
+    while (wait(NULL) > 0) continue;
+    assert_memory_equal(read_text(test_path("locked.tsv")), "date", 4);
     int lines = 0, headers = 0;
-    for (char* at = read_text(path); *at; at = strchr(at, '\n') + 1) lines++, headers += !strncmp(at, "date", 4);
-    assert_int_equal(lines, 82);
+    for (char* at = read_text(test_path("crowd.tsv")); *at; at = strchr(at, '\n') + 1)
+        lines++, headers += !strncmp(at, "date", 4);
+    assert_int_equal(lines, 81);
     assert_int_equal(headers, 1);
     write_text(test_path("mine.tsv"), "my\tcolumns\n1\t2\n");
     run_child(append_twenty, test_path("mine.tsv"));
@@ -459,6 +484,7 @@ int main(void) {
         cmocka_unit_test(sampler_probs_agree),
         cmocka_unit_test(sampler_cuts),
         cmocka_unit_test(sampler_selection),
+        cmocka_unit_test(sampler_nucleus),
         cmocka_unit_test(sampler_resumes),
         cmocka_unit_test(log_formats),
         cmocka_unit_test(resume_keeps_each_line_once),

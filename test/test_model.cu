@@ -32,7 +32,7 @@ static Micro micro_of(const int* tokens, const int* order, int B, int T, bool ac
     return micro;
 }
 
-UNUSED static void random_tokens(int* tokens, int count, int V, uint64_t seed) {
+static void random_tokens(int* tokens, int count, int V, uint64_t seed) {
     Rng rng = rng_start(seed, "tokens");
     for (int i = 0; i < count; i++) tokens[i] = (int)rng_below(&rng, (uint64_t)V);
 }
@@ -119,10 +119,229 @@ static void check_golden_curve(const char* arch, const char* name) {
 static void golden_curve_gpt2(void** state) { (void)state, check_golden_curve("gpt2", "curve_gpt2"); }
 static void golden_curve_nocap(void** state) { (void)state, check_golden_curve("nocap", "curve_nocap"); }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Properties
+
+typedef struct {
+    float *losses, *grads;  // (N), (table.size)
+    size_t size;
+} Outcome;
+
+// Losses and gradients of one step of A micro-steps of B rows each; change, if given, edits the model before it runs.
+static Outcome run_step(Config c, const int* tokens, int A, void (*change)(Model*)) {
+    Model m;
+    open_model(&m, c, 7);
+    if (change) change(&m);
+    int N = c.B * c.T;
+    int* order = (int*)xmalloc(sizeof(int) * N);
+    for (int a = 0; a < A; a++) {
+        sort_order(order, tokens + a * N, N, c.V);
+        Micro micro = micro_of(tokens + a * N, order, c.B, c.T, a > 0);
+        model_micro_step(&m, &micro, A);
+    }
+    Outcome o = {(float*)xmalloc(sizeof(float) * N), (float*)xmalloc(sizeof(float) * m.table.size), m.table.size};
+    memcpy(o.losses, m.losses, sizeof(float) * N);
+    memcpy(o.grads, m.grads, sizeof(float) * m.table.size);
+    free(order);
+    model_free(&m);
+    return o;
+}
+
+static void outcome_free(Outcome* o) { free(o->losses), free(o->grads); }
+
+static double relative_difference(const float* a, const float* b, size_t n) {
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) difference += pow((double)a[i] - b[i], 2), norm += pow(a[i], 2);
+    return sqrt(difference / norm);
+}
+
+static void assert_same_bits(const float* a, const float* b, size_t n) { assert_memory_equal(a, b, n * sizeof(float)); }
+
+static const char* const ARCHS[] = {"gpt2", "nocap"};
+
+// One batch of 4 rows = two micro-steps of 2 rows: what an accumulation that stores, or a scale that is off, would break.
+static void accumulation(void** state) {
+    (void)state;
+    int tokens[4 * 24 + 1];
+    random_tokens(tokens, 4 * 24 + 1, 259, 3);
+    for (int a = 0; a < 2; a++) {
+        for (int tied = 0; tied < 2; tied++) {
+            Outcome one = run_step(tiny_config(ARCHS[a], 4, 24, tied), tokens, 1, NULL);
+            Outcome two = run_step(tiny_config(ARCHS[a], 2, 24, tied), tokens, 2, NULL);
+            double d = relative_difference(one.grads, two.grads, one.size), allowed[] = {2e-6, 2e-2, 3e-3};
+            if (!(d < allowed[PRECISION])) fail_msg("%s tied %d: gradients differ by %g", ARCHS[a], tied, d);
+            outcome_free(&one), outcome_free(&two);
+        }
+    }
+}
+
+static void recompute_is_the_same(void** state) {
+    (void)state;
+    int tokens[2 * 33 + 1];
+    random_tokens(tokens, 2 * 33 + 1, 259, 4);
+    for (int a = 0; a < 2; a++) {
+        Config c = tiny_config(ARCHS[a], 2, 33, true);
+        c.L = 3;
+        config_arch(&c, ARCHS[a]);
+        Outcome kept = run_step(c, tokens, 1, NULL);
+        for (int r = RECOMPUTE_GELU; r <= RECOMPUTE_BLOCK; r++) {
+            c.recompute = (Recompute)r;
+            Outcome again = run_step(c, tokens, 1, NULL);
+            assert_same_bits(kept.losses, again.losses, 66);
+            assert_same_bits(kept.grads, again.grads, kept.size);
+            outcome_free(&again);
+        }
+        outcome_free(&kept);
+    }
+}
+
+static void chunks_of_16(Model* m) { m->chunk_rows = 16; }
+
+// The head in chunks of rows (with a last, shorter one) = the head at once.
+static void chunks_are_the_whole(void** state) {
+    (void)state;
+    int tokens[2 * 20 + 1];
+    random_tokens(tokens, 2 * 20 + 1, 259, 5);
+    Outcome whole = run_step(tiny_config("nocap", 2, 20, true), tokens, 1, NULL);
+    Outcome chunks = run_step(tiny_config("nocap", 2, 20, true), tokens, 1, chunks_of_16);
+    assert_same_bits(whole.losses, chunks.losses, 40);
+    assert_true(relative_difference(whole.grads, chunks.grads, whole.size) < 1e-5);
+    outcome_free(&whole), outcome_free(&chunks);
+}
+
+static void threads_give_the_same(void** state) {
+    (void)state;
+    int tokens[2 * 32 + 1], threads = omp_get_max_threads();
+    random_tokens(tokens, 2 * 32 + 1, 259, 6);
+    for (int a = 0; a < 2; a++) {
+        omp_set_num_threads(1);
+        Outcome one = run_step(tiny_config(ARCHS[a], 2, 32, true), tokens, 1, NULL);
+        omp_set_num_threads(3);
+        Outcome three = run_step(tiny_config(ARCHS[a], 2, 32, true), tokens, 1, NULL);
+        omp_set_num_threads(threads);
+        assert_same_bits(one.losses, three.losses, 64);
+        assert_true(relative_difference(one.grads, three.grads, one.size) < 1e-5);
+        outcome_free(&one), outcome_free(&three);
+    }
+}
+
+// A changed token moves nothing before it in its row, and something behind it. Other rows do not notice.
+static void causality(void** state) {
+    (void)state;
+    enum { B = 2, T = 33, C = 64 };
+    int tokens[B * T + 1];
+    random_tokens(tokens, B * T + 1, 259, 8);
+    for (int a = 0; a < 2; a++) {
+        Model m;
+        open_model(&m, tiny_config(ARCHS[a], B, T, true), 7);
+        model_forward(&m, tokens, B, T);
+        floatX* before = (floatX*)xmalloc(sizeof(floatX) * B * T * C);
+        memcpy(before, m.yf, sizeof(floatX) * B * T * C);
+        int at = 17, saved = tokens[at];
+        tokens[at] = (saved + 1) % 259;
+        model_forward(&m, tokens, B, T);
+        tokens[at] = saved;
+        assert_memory_equal(before, m.yf, sizeof(floatX) * at * C);
+        assert_memory_equal(before + T * C, m.yf + T * C, sizeof(floatX) * T * C);
+        for (int t = at; t < T; t++) assert_memory_not_equal(before + t * C, m.yf + t * C, sizeof(floatX) * C);
+        free(before);
+        model_free(&m);
+    }
+}
+
+// The distribution that samples are drawn from sums to one and agrees with the loss.
+static void probabilities(void** state) {
+    (void)state;
+    int tokens[33];
+    random_tokens(tokens, 33, 259, 9);
+    Model m;
+    open_model(&m, tiny_config("gpt2", 1, 32, false), 7);
+    Micro micro = micro_of(tokens, NULL, 1, 32, false);
+    model_forward(&m, tokens, 1, 32);
+    head_loss(&m, &micro, next_token(&m, &micro), 0.0f, false);
+    float probs[259];
+    for (int n = 0; n < 32; n += 31) {
+        double sum = 0, loss = m.losses[n];
+        head_probs(&m, n, probs);
+        for (int v = 0; v < 259; v++) sum += probs[v];
+        assert_true(fabs(sum - 1) < 1e-5);
+        assert_true(fabs(-log(probs[tokens[n + 1]]) - loss) < 1e-4);
+    }
+    model_free(&m);
+}
+
+static void nan_in_last_matrix(Model* m) {
+    int id = params_find(&m->table, "h.1.mlp.proj.w");
+    m->masters[m->table.rows[id].offset + 5] = NAN;
+    model_weights_changed(m);
+}
+
+// NaN anywhere: the step is refused, and weights and moments stay as they were.
+static void nan_never_reaches_the_weights(void** state) {
+    (void)state;
+    int tokens[2 * 16 + 1], order[32];
+    random_tokens(tokens, 33, 259, 10);
+    sort_order(order, tokens, 32, 259);
+    Model m;
+    open_model(&m, tiny_config("nocap", 2, 16, true), 7);
+    nan_in_last_matrix(&m);
+    float* before = (float*)xmalloc(m.table.size * sizeof(float));
+    memcpy(before, m.masters, m.table.size * sizeof(float));
+    Micro micro = micro_of(tokens, order, 2, 16, false);
+    model_micro_step(&m, &micro, 1);
+    model_update(&m, step_inputs(1e-2f, 0.1f, 1.0f, 32, 1), 1);
+    assert_int_equal(m.state->skip, 1);
+    assert_int_equal(m.state->steps, 0);
+    assert_memory_equal(before, m.masters, m.table.size * sizeof(float));
+    for (size_t i = 0; i < m.table.size; i++) assert_true(m.m[i] == 0.0f && m.v[i] == 0.0f);
+    free(before);
+    model_free(&m);
+}
+
+// Central differences of the mean loss in the directions of a few weights (fp32 storage only: the others round it away).
+static void finite_differences(void** state) {
+    (void)state;
+    if (PRECISION != PRECISION_FP32) skip();
+    int tokens[2 * 16 + 1], order[32];
+    random_tokens(tokens, 33, 259, 11);
+    sort_order(order, tokens, 32, 259);
+    for (int a = 0; a < 2; a++) {
+        Model m;
+        open_model(&m, tiny_config(ARCHS[a], 2, 16, true), 7);
+        Micro micro = micro_of(tokens, order, 2, 16, false);
+        model_micro_step(&m, &micro, 1);
+        for (int id = 0; id < m.table.count; id++) {
+            // along the gradient itself, where the slope is its norm and rounding matters least
+            float *w = m.masters + m.table.rows[id].offset, *g = grad(&m, id);
+            size_t n = m.table.rows[id].size;
+            double norm = 0, slope = 0;
+            for (size_t i = 0; i < n; i++) norm += (double)g[i] * g[i];
+            norm = sqrt(norm);
+            if (norm < 1e-3) continue;
+            float* direction = (float*)xmalloc(n * sizeof(float));
+            for (size_t i = 0; i < n; i++) direction[i] = (float)(g[i] / norm);
+            float h = 0.02f;
+            for (int sign = 1; sign >= -1; sign -= 2) {
+                for (size_t i = 0; i < n; i++) w[i] += (sign > 0 ? h : -2 * h) * direction[i];
+                model_forward(&m, tokens, 2, 16);
+                head_loss(&m, &micro, next_token(&m, &micro), 0.0f, false);
+                for (int r = 0; r < 32; r++) slope += sign * (double)m.losses[r] / 32 / (2 * h);
+            }
+            for (size_t i = 0; i < n; i++) w[i] += h * direction[i];
+            if (fabs(slope - norm) > 0.01 * norm + 2e-4) fail_msg("%s %s: slope %g, gradient %g", ARCHS[a], m.table.rows[id].name, slope, norm);
+            free(direction);
+        }
+        model_free(&m);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_gpt2),         cmocka_unit_test(golden_gpt2_untied),  cmocka_unit_test(golden_nocap),
         cmocka_unit_test(golden_nocap_untied), cmocka_unit_test(golden_curve_gpt2),   cmocka_unit_test(golden_curve_nocap),
+        cmocka_unit_test(accumulation),        cmocka_unit_test(recompute_is_the_same), cmocka_unit_test(chunks_are_the_whole),
+        cmocka_unit_test(threads_give_the_same), cmocka_unit_test(causality),         cmocka_unit_test(probabilities),
+        cmocka_unit_test(nan_never_reaches_the_weights), cmocka_unit_test(finite_differences),
     };
     return cmocka_run_group_tests_name("model " PRECISION_NAME, tests, NULL, NULL);
 }

@@ -96,6 +96,14 @@ static void test_classes(void** state) {
     assert_int_equal(letters, 141028);  // Unicode 16.0
     assert_int_equal(numbers, 1911);
     assert_int_equal(spaces, 25);
+    uint32_t c = 0;
+    const uint8_t euro[] = "\342\202\254", surrogate[] = "\355\240\200", overlong[] = "\340\200\257";
+    assert_int_equal(utf8_decode(euro, 3, &c), 3);
+    assert_int_equal(c, 0x20ac);
+    assert_int_equal(utf8_decode(euro, 2, &c), 1);
+    assert_int_equal(c, 0xfffd);
+    assert_int_equal(utf8_decode(surrogate, 3, &c), 1);
+    assert_int_equal(utf8_decode(overlong, 3, &c), 1);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -10,11 +10,14 @@ import sys
 
 def losses(path):
     found = {}
-    with open(path) as f:
-        for line in f:
-            match = re.match(r"s:(\d+) trn:(\S+)", line)
-            if match:
-                found[int(match[1])] = float(match[2])
+    try:
+        with open(path) as f:
+            for line in f:
+                match = re.match(r"s:(\d+) trn:(\S+)", line)
+                if match:
+                    found[int(match[1])] = float(match[2])
+    except OSError as e:
+        sys.exit(f"error: {path}: {e.strerror}")
     return found
 
 

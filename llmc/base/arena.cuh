@@ -121,10 +121,11 @@ UNUSED static void arena_allocate(Arena* arena) {
     for (int i = 0; i < arena->count; i++) {
         Slice* s = &arena->slices[i];
         *s->slot = s->bytes ? arena->base + s->offset : NULL;
+        char* guard = arena->base + round_up(s->offset + s->bytes, ARENA_ALIGN);
 #if GPU_EXECUTION
-        if (ARENA_GUARD) CUDA_CHECK(cudaMemset(arena->base + round_up(s->offset + s->bytes, ARENA_ALIGN), GUARD_BYTE, ARENA_GUARD));
+        if (ARENA_GUARD > 0) CUDA_CHECK(cudaMemset(guard, GUARD_BYTE, ARENA_GUARD));
 #else
-        if (ARENA_GUARD) memset(arena->base + round_up(s->offset + s->bytes, ARENA_ALIGN), GUARD_BYTE, ARENA_GUARD);
+        if (ARENA_GUARD > 0) memset(guard, GUARD_BYTE, ARENA_GUARD);
 #endif
     }
 }

@@ -91,6 +91,7 @@ DEVICE_ONLY float team_max(float x) { return team_reduce<true>(x); }
 
 #define device_sync() CUDA_CHECK(cudaDeviceSynchronize())
 #define device_teams(wanted) (wanted)
+#define device_threads(count) ((void)(count))
 #define RESTRICT __restrict__
 #ifdef __CUDA_ARCH__
 #define UNROLL _Pragma("unroll")
@@ -128,6 +129,7 @@ UNUSED static inline Chunk my_chunk(size_t n) {
 DEVICE float team_sum(float x) { return x; }
 DEVICE float team_max(float x) { return x; }
 #define device_sync() ((void)0)
+#define device_threads(count) omp_set_num_threads(count)
 #define device_teams(wanted) omp_get_max_threads()  // how many teams a launch of `wanted` teams really has
 #define RESTRICT __restrict__
 #define UNROLL

@@ -214,10 +214,8 @@ UNUSED static void loader_use_buffers(DataLoader* dl, void* first, void* second)
 // The next batch: valid until the following call of loader_next (with prefetch the other buffer is being filled meanwhile).
 // Error: an id >= vocab_size.
 UNUSED static const Batch* loader_next(DataLoader* dl) {
-    if (dl->in_flight)
-        loader_wait(dl);
-    else
-        loader_fill(dl, dl->slot, dl->state);
+    if (dl->in_flight) loader_wait(dl);
+    else loader_fill(dl, dl->slot, dl->state);
     int slot = dl->slot;
     if (dl->bad[slot] >= 0) {
         uint64_t at = (uint64_t)dl->bad[slot];

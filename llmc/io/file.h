@@ -90,10 +90,8 @@ UNUSED static FileMap file_map(const char* path, const char* remedy) {
 }
 
 UNUSED static void file_unmap(FileMap* map) {
-    if (map->mapped)
-        munmap((void*)(uintptr_t)map->bytes, map->size);
-    else
-        free((void*)(uintptr_t)map->bytes);
+    if (map->mapped) munmap((void*)(uintptr_t)map->bytes, map->size);
+    else free((void*)(uintptr_t)map->bytes);
     map->bytes = NULL;
     map->size = 0;
     map->mapped = false;

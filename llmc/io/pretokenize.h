@@ -9,7 +9,8 @@ written out by hand: at any position the next code point decides, and nothing is
 space, which belongs to the word that follows it. A cut depends on the text after its start only.
 
 Text is UTF-8. Bytes that are not (stray, overlong, surrogates, above U+10FFFF) count as one symbol each, neither letter nor
-number nor space: the class of U+FFFD, so the cuts are those of a reader that replaces them. But the bytes stay: decoding gives them back.
+number nor space. That is the class of U+FFFD, so the cuts are those of a reader that replaces them; but the bytes stay, and
+decoding gives them back.
 */
 #pragma once
 
@@ -41,12 +42,9 @@ UNUSED static bool in_ranges(uint32_t c, const uint32_t (*ranges)[2], size_t cou
     size_t low = 0, high = count;  // ranges before `low` end below c, ranges from `high` on start above c
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (c < ranges[middle][0])
-            high = middle;
-        else if (c > ranges[middle][1])
-            low = middle + 1;
-        else
-            return true;
+        if (c < ranges[middle][0]) high = middle;
+        else if (c > ranges[middle][1]) low = middle + 1;
+        else return true;
     }
     return false;
 }

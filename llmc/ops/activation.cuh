@@ -7,8 +7,7 @@ GELU, the activation between the two matrices of an MLP: value, derivative, and 
     z (n)  before the activation        a (n)  after it: a = gelu(z)        da, dz (n)  gradients of the loss; dz = da * gelu'(z)
 
 0.5 (1 + tanh(u)) is computed as 1 / (1 + exp(-2u)): one exponential and one division, and no cancellation for negative x.
-The derivative is evaluated at x clamped to +-GELU_FAR, where it equals 0 or 1 to the last bit: squares and the exponential stay
-finite there, and NaN passes through both comparisons. The kind is a template parameter of the kernels, so that loops have no
+The derivative uses exp(-2|u|), which cannot overflow. The kind is a template parameter of the kernels, so that loops have no
 branch in them.
 On the CPU the matrix products apply the same functions while their results are still in cache (gemm_cpu_store.h).
 Tried and dropped: the GELU epilogues of cuBLASLt. They know the tanh form only, and before sm_90 they cost a kernel anyway.
@@ -20,28 +19,27 @@ Tried and dropped: the GELU epilogues of cuBLASLt. They know the tanh form only,
 enum { GELU_TANH = 0, GELU_ERF = 1 };
 #define GELU_FAR 8.0f  // exp(2u) is 3e21: products stay in range in any order of evaluation (from 10 on they overflow)
 
-// exp(-2u), u the argument of the tanh form. As everywhere in base/math.cuh: nothing that a compiler may reorder.
-DEVICE float gelu_exp(float x) {
-    return fast_exp(fmaf(x * -0.071354816f, x * x, x * -1.595769122f));
+// 2u, u the argument of the tanh form. As everywhere in base/math.cuh: nothing that a compiler may reorder.
+DEVICE float gelu_2u(float x) {
+    return fmaf(x * 0.071354816f, x * x, x * 1.595769122f);
 }
 
 // gelu(x); kind GELU_TANH or GELU_ERF. Absolute error below 6e-7 * max(1, |x|) on the CPU.
 DEVICE float gelu(float x, int kind) {
-    if (kind == GELU_TANH) return x / (1.0f + gelu_exp(x));
+    if (kind == GELU_TANH) return x / (1.0f + fast_exp(-gelu_2u(x)));
     float half = 0.5f * x;
     return fmaf(half, fast_erf(x * 0.707106781f), half);
 }
 
 // d gelu(x) / dx. Absolute error below 5e-7 on the CPU.
 DEVICE float gelu_grad(float x, int kind) {
-    x = x > GELU_FAR ? GELU_FAR : x;
-    x = x < -GELU_FAR ? -GELU_FAR : x;
     if (kind == GELU_TANH) {
-        float e = gelu_exp(x), s = 1.0f / (1.0f + e), du = fmaf(x * 0.214064449f, x * x, x * 1.595769122f);
-        return fmaf(e * s, du * s, s);  // s + du s (1 - s), and e s is 1 - s without the cancellation
+        float e = fast_exp(-fabsf(gelu_2u(x))), q = 1.0f / (1.0f + e), eq = e * q;  // q and eq: s(|2u|) and 1 - s, s the sigmoid
+        float slope = fmaf(x * 0.214064449f, x * x, x * 1.595769122f);              // x * d(2u)/dx
+        return fmaf(eq * q, slope, x < 0.0f ? eq : q);
     }
-    float h = x * 0.707106781f;
-    return fmaf(x * 0.398942280f, fast_exp(-h * h), fmaf(0.5f, fast_erf(h), 0.5f));
+    float h = x * 0.707106781f, e = fast_exp(-h * h);
+    return fmaf(x * 0.398942280f, e, fmaf(0.5f, fast_erf_exp(h, e), 0.5f));
 }
 
 template <int GELU>

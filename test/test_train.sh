@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Whole runs of the built program on a tiny model: what a run writes, and that it goes on bit for bit after a stop.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. test/report.sh
+
+program=${PROGRAM:-./train_gpt2cu}
+[ -x "$program" ] && [ -x data/prepare ] && [ -x data/make_corpus ] || { fail "$program, data/prepare or data/make_corpus is not built"; finish; }
+d=$(mktemp -d "${TMPDIR:-/tmp}/ahead-train.XXXXXX") || exit 1
+trap 'rm -rf "$d"' EXIT
+
+# Two shards of unequal length, so that a run of 20 steps crosses a shard's edge and starts a second epoch.
+data/make_corpus --bytes 9000 --seed 5 --out "$d/text" >/dev/null 2>&1
+data/make_corpus --bytes 6000 --seed 6 --out "$d/val" >/dev/null 2>&1
+data/prepare --tokenizer bytes --out "$d/train" --shard_tokens 5000 "$d/text" >/dev/null
+data/prepare --tokenizer bytes --out "$d/val" "$d/val" >/dev/null
+flags=(--input_bin "$d/train_0*.bin" --input_val_bin "$d/val_0*.bin" --tokenizer "$d/train_tokenizer.bin" --device cpu
+    --n_layer 2 --n_head 2 --n_embd 32 --vocab_size 257 --sequence_length 32 --batch_size 4 --grad_accumulation_steps 3
+    --num_iterations 40 --learning_rate 0.003 --warmup_iters 4 --warmdown_iters 10 --weight_decay 0.1 --val_loss_every 10
+    --val_batch_size 4 --val_tokens 2048 --keep_checkpoints 0)
+
+train() { # name flags...: into $d/name; what it prints goes to $d/name.out
+    local name=$1
+    shift
+    timeout 120 "$program" "${flags[@]}" --output_dir "$d/$name" "$@" >"$d/$name.out" 2>"$d/$name.err" </dev/null
+}
+losses() { sed 's/ tps:.*//' "$d/$1/main.log"; }  # all but the speed
+payload() { tail -c $(($(stat -c %s "$1") - 16384)) "$1" | cksum; }  # tensors: the text in front holds times
+same() { # what, a, b
+    if [ "$2" = "$3" ]; then pass; else fail "$1: $2 is not $3"; fi
+}
+
+# --- resume, bit for bit, from every checkpoint: mid-shard, at an edge, in fp16 with a loss scale, with recomputation
+for kind in "gpt2 fp32" "nocap bf16" "gpt2 fp16"; do
+    read -r arch precision <<<"$kind"
+    name=$arch-$precision
+    train "$name" --arch "$arch" --precision "$precision" --save_every 7
+    whole=$(payload "$d/$name/step_00000040.ckpt") log=$(losses "$name")
+    for from in 7 14 28; do
+        rm "$d/$name"/step_*.ckpt
+        train "$name" --arch "$arch" --precision "$precision" --num_iterations 40 --save_every "$from" --resume auto >/dev/null
+        for file in "$d/$name"/step_*.ckpt; do [[ $file == *"$(printf %08d "$from").ckpt" ]] || rm "$file"; done
+        train "$name" --arch "$arch" --precision "$precision" --save_every 7 --resume 1
+        same "$name resumed at $from: weights and moments" "$(payload "$d/$name/step_00000040.ckpt")" "$whole"
+        same "$name resumed at $from: log" "$(losses "$name")" "$log"
+    done
+done
+
+# --- killed at a random moment, resumed: the same end, no doubled line
+{ train killed --save_every 3; } 2>/dev/null &
+sleep 0.2
+kill -9 $! 2>/dev/null
+pkill -9 -f "$d/killed" 2>/dev/null
+wait $! 2>/dev/null
+train killed --save_every 3 --resume auto
+same "killed and resumed: weights" "$(payload "$d/killed/step_00000040.ckpt")" \
+    "$(train plain --save_every 3; payload "$d/plain/step_00000040.ckpt")"
+same "killed and resumed: log" "$(losses killed)" "$(losses plain)"
+
+# --- recomputation changes nothing; neither does validating, sampling or saving on the way
+train gelu --recompute gelu && train block --recompute block && train quiet --val_loss_every 0 --save_every 0
+same "recompute gelu" "$(losses gelu)" "$(losses plain)"
+same "recompute block" "$(losses block)" "$(losses plain)"
+same "without validation" "$(losses quiet)" "$(losses plain | grep -v val:)"
+
+# --- validation: one number, however it is cut, and in fp32 whatever the training precision
+val_of() { sed -n 's/^s:0 val:\([0-9.]*\).*/\1/p' "$d/$1/main.log"; }
+train val2 --val_batch_size 2 --num_iterations 0
+train val64 --val_batch_size 64 --num_iterations 0
+train val_bf16 --precision bf16 --num_iterations 0
+train val_low --precision bf16 --val_precision bf16 --num_iterations 0
+same "validation by batches of 2" "$(val_of val2)" "$(val_of plain)"
+same "validation by batches of 64" "$(val_of val64)" "$(val_of plain)"
+same "fp32 validation of a bf16 run" "$(val_of val_bf16)" "$(val_of plain)"
+close=$(awk -v a="$(val_of val_low)" -v b="$(val_of plain)" 'BEGIN { d = a - b; print (d * d < 1e-4 && a != b) }')
+same "bf16 validation is close and not equal" "$close" 1
+
+# --- it learns, and says so in the formats that tools read
+first=$(sed -n 's/^s:0 trn:\([0-9.]*\) .*/\1/p' "$d/plain/main.log")
+last=$(sed -n 's/^s:40 val:\([0-9.]*\).*/\1/p' "$d/plain/main.log")
+same "first loss near ln 257 = 5.55" "$(awk -v x="$first" 'BEGIN { print (x > 5.4 && x < 5.7) }')" 1
+same "last loss below 3.6" "$(awk -v x="$last" 'BEGIN { print (x > 1 && x < 3.6) }')" 1
+same "one training line per step" "$(grep -c '^s:[0-9]* trn:' "$d/plain/main.log")" 40
+same "metrics.jsonl: tokens of the last step" "$(grep -c '"tokens":15360,' "$d/plain/metrics.jsonl")" 2
+same "results.tsv: one line per run and a header" "$(head -n 1 "$d/results.tsv" | cut -f 1-3)" "$(printf 'date\tcommit\tseed')"
+
+# --- target, samples, skipping and stopping
+train target --target_val_loss 5 --num_iterations 400
+same "stops at the target" "$(grep -c '^target reached: val loss [0-4]' "$d/target.out")" 1
+train sample --sample_every 40 --sample_tokens 20 --prompt "Once" --seed 3
+train again --sample_every 40 --sample_tokens 20 --prompt "Once" --seed 3
+same "a sample that continues the prompt" "$(grep -c '^sample at step 40: Once' "$d/sample.out")" 1
+same "the same sample again" "$(grep '^sample' "$d/sample.out" | cksum)" "$(grep '^sample' "$d/again.out" | cksum)"
+train nan --learning_rate 100 --warmup_iters 0 --lr_schedule constant --num_iterations 400 --adam_eps 0 --weight_decay 10 --save_every 1
+same "diverges: exit code 3" "$?" 3
+same "diverges: names step, micro-step and tensor" "$(grep -cE '^error: step [0-9]+, micro-step [0-9]+: not finite: ' "$d/nan.err")" 1
+finish
