@@ -197,6 +197,19 @@ static double validate(Model* m, Feed* val, int rows, int T, int64_t tokens) {
     return sum / (double)tokens;
 }
 
+// Opens the validation shards and refuses to score any token twice.
+static void open_validation(Feed* val, const Options* o, int T) {
+    feed_open(val, o->input_val_bin, o->val_batch_size, T, 1, o->vocab_size, false);
+    int64_t most = (int64_t)(loader_epoch_batches(&val->loader) * val->loader.stride);
+    if (o->val_tokens > most) {
+        int64_t tokens = 0;
+        for (int i = 0; i < val->loader.shards.count; i++) tokens += (int64_t)val->loader.shards.ntok[i];
+        fail("%s: %lld tokens serve at most --val_tokens %lld, but --val_tokens is %lld; lower it, or bring more text",
+             o->input_val_bin, (long long)tokens, (long long)most, (long long)o->val_tokens);
+    }
+    loader_check(&val->loader);
+}
+
 typedef struct {
     Options o;
     FlagTable flags;
@@ -222,7 +235,7 @@ extern "C" double PASTED(ahead_validate, VARIANT)(void** handle, int argc, char*
         e->model.masters = (float*)masters;
         model_allocate(&e->model, false, false);
         model_plan_shape(&e->model, c.B, T);
-        feed_open(&e->val, e->o.input_val_bin, e->o.val_batch_size, T, 1, c.V, false);
+        open_validation(&e->val, &e->o, T);
         return NAN;
     }
     T = e->val.loader.T;
@@ -565,7 +578,7 @@ static void open_run(Trainer* t) {
     arenas_must_fit(arenas, 4, 0);
     feed_open(&t->train, o->input_bin, o->batch_size, o->sequence_length, 1, o->vocab_size, true);
     bool own_val = !strcmp(o->val_precision, PRECISION_NAME);
-    if (t->has_val && own_val) feed_open(&t->val, o->input_val_bin, o->val_batch_size, t->val_T, 1, o->vocab_size, false);
+    if (t->has_val && own_val) open_validation(&t->val, o, t->val_T);
     open_tokenizer(t);
     model_allocate(m, o->tf32, o->deterministic);
     model_plan_shape(m, o->batch_size, o->sequence_length);
@@ -575,6 +588,7 @@ static void open_run(Trainer* t) {
     int64_t resumed = resume_from_checkpoint(t);
     if (resumed < 0) model_init_weights(m, (uint64_t)o->seed);
     if (t->has_val && !own_val) sibling_validate(t);  // opens it
+    loader_check(&t->train.loader);
     Text flags = {0, 0, 0};
     flags_text(&t->flags, &flags);
     logger_open(&t->log, o->output_dir, resumed, o->num_iterations, PRECISION_NAME, flags.data);

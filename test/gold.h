@@ -88,7 +88,7 @@ UNUSED static bool gold_read_tensor(Gold* g, const char* line, const uint8_t* pa
         }
         int p = 0, number = 0;
         while (p < 3 && strcmp(word, known[p])) p++;
-        if (p == 3 || sscanf(line + used, "%lf%n", &t->error[p], &number) != 1)
+        if (p == 3 || sscanf(line + used, "%lf%n", &t->error[p], &number) != 1 || !(t->error[p] >= 0))
             GOLD_REFUSE("unknown word %s at %s", word, t->name);
         t->has_error = true;
         line += number;

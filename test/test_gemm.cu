@@ -271,21 +271,22 @@ static void check_all(Gemm* g, Problem* p) {
     check_dweight(g, p, true, 1.0f);
     check_dweight(g, p, true, 0.3f);
 }
+// Multiples of 8: everywhere. Beyond: ragged in each place, rows so few that nothing is packed, k of 1, of one block and a bit,
+// of several groups; more lines than a chunk of either side.
+static const Shape ALIGNED[] = {{8, 8, 8},      {16, 48, 48},  {64, 64, 64},   {40, 72, 96},   {8, 768, 48},
+                                {64, 384, 96},  {24, 392, 56}, {128, 768, 88}, {200, 104, 400}};
+#if !GPU_EXECUTION
+static const Shape RAGGED[] = {{1, 1, 1},     {1, 64, 33},   {2, 33, 72},   {4, 257, 49},  {5, 3, 7},       {7, 49, 1},   {33, 33, 33},
+                               {9, 385, 17},  {257, 7, 13},  {13, 7, 257},  {6, 257, 50},  {31, 390, 47},   {1, 5, 300}, {300, 1, 5},
+                               {70, 769, 65}, {65, 70, 769}, {769, 33, 70}, {1027, 72, 35}, {3, 1100, 50}};
+static const Shape LARGE[] = {{1040, 1200, 2100}, {1032, 24, 1045}, {520, 3000, 530}, {530, 520, 3000}};
 static void check_some(Gemm* g, Problem* p) {
     check_forward(g, p, false, true, true, 0.5f);
     check_forward_gelu(g, p, GELU_TANH, true, true);
     check_dinput(g, p, GELU_ERF, 1.0f);
     check_dweight(g, p, true, 0.3f);
 }
-
-// Multiples of 8: everywhere. Beyond: ragged in each place, rows so few that nothing is packed, k of 1, of one block and a bit,
-// of several groups; more lines than a chunk of either side.
-static const Shape ALIGNED[] = {{8, 8, 8},      {16, 48, 48},  {64, 64, 64},   {40, 72, 96},   {8, 768, 48},
-                                {64, 384, 96},  {24, 392, 56}, {128, 768, 88}, {200, 104, 400}};
-static const Shape RAGGED[] = {{1, 1, 1},     {1, 64, 33},   {2, 33, 72},   {4, 257, 49},  {5, 3, 7},       {7, 49, 1},   {33, 33, 33},
-                               {9, 385, 17},  {257, 7, 13},  {13, 7, 257},  {6, 257, 50},  {31, 390, 47},   {1, 5, 300}, {300, 1, 5},
-                               {70, 769, 65}, {65, 70, 769}, {769, 33, 70}, {1027, 72, 35}, {3, 1100, 50}};
-static const Shape LARGE[] = {{1040, 1200, 2100}, {1032, 24, 1045}, {520, 3000, 530}, {530, 520, 3000}};
+#endif
 #define COUNT(a) (int)(sizeof(a) / sizeof(a[0]))
 
 // Every shape with every tile (on the GPU there is one way)

@@ -97,6 +97,8 @@ static void test_damaged_files_are_refused(void** state) {
         {"tensor", "tenser", "bad line"},
         {" crc ", " cry ", "no offset and crc"},
         {"err_bf16", "err_bf32", "unknown word"},
+        {"err_bf16 ", "err_bf16 n", ""},
+        {"err_fp32 ", "err_fp32-", "unknown word"},
         {"why ", "who ", "bad line"},
         {" 2 8 @", " 0 8 @", "bad shape"},
         {" 2 8 @", " 9 9 @", ""},

@@ -12,8 +12,9 @@ Ceilings, by all threads (OMP_NUM_THREADS; cores are what counts, not hyperthrea
               not notice a neighbour on the same core; this one slows down with the products beside it.
     copy      a[i] = b[i] over 2 x 128 MiB, GB/s read + written      triad  a[i] = b[i] + s c[i] over 3 x 128 MiB
 
-Machines are shared and their clocks move: every BENCH_TIME also runs the tile loop between repetitions, and a row is compared
-with the best of its own minute. Times are best and median; best estimates the machine, the distance of the two its noise.
+Machines are shared and their clocks move: every BENCH_TIME also runs the tile loop between repetitions, and products are compared
+with the fastest loop so far. Times are best and median; best estimates the machine, the distance of the two its noise. Medians
+twice as long as the best say that somebody else is computing here: the percentages then mean nothing.
 */
 #pragma once
 
@@ -21,7 +22,7 @@ with the best of its own minute. Times are best and median; best estimates the m
 
 enum { BENCH_MAX_REPEATS = 256, BENCH_TRIES = 7 };
 typedef enum { BENCH_FLOPS, BENCH_BYTES } BenchUnit;
-typedef struct { double best, median, peak; } Timing;  // seconds; GFLOP/s of the tile loop meanwhile
+typedef struct { double best, median; } Timing;  // seconds
 typedef struct { double multiply, copy, triad; } BenchCeilings;
 
 static BenchCeilings bench_ceilings;
@@ -32,9 +33,9 @@ static int bench_compare(const void* a, const void* b) {
     double x = *(const double*)a, y = *(const double*)b;
     return x < y ? -1 : x > y;
 }
-static Timing bench_timing(double* seconds, int n, double peak) {
+static Timing bench_timing(double* seconds, int n) {
     qsort(seconds, n, sizeof(double), bench_compare);
-    return (Timing){seconds[0], seconds[n / 2], peak};
+    return (Timing){seconds[0], seconds[n / 2]};
 }
 
 // GFLOP/s of the tile, once: about 3 ms. 4 panels of the right factor, 8 of the left, 32 tiles: 270 KiB a thread.
@@ -96,29 +97,30 @@ static double bench_stream(int streams) {
     return (double)streams * n * 4 / best * 1e-9;
 }
 
+static void bench_look_at_ceiling(void) {
+    double rate = bench_multiply();
+    if (rate > bench_ceilings.multiply) bench_ceilings.multiply = rate;
+}
+
 // Runs `code` once to warm up, then `n` times (at most BENCH_MAX_REPEATS), the tile loop in between.
 #define BENCH_TIME(timing, n, code)                                              \
     do {                                                                         \
-        double bench_seconds[BENCH_MAX_REPEATS], bench_peak = 0.0;               \
+        double bench_seconds[BENCH_MAX_REPEATS];                                 \
         int bench_n = (n) < BENCH_MAX_REPEATS ? (n) : BENCH_MAX_REPEATS;         \
         code;                                                                    \
         for (int bench_i = 0; bench_i < bench_n; bench_i++) {                    \
             double bench_start = bench_now();                                    \
             code;                                                                \
             bench_seconds[bench_i] = bench_now() - bench_start;                  \
-            double bench_rate = bench_multiply();                                \
-            bench_peak = bench_rate > bench_peak ? bench_rate : bench_peak;      \
+            bench_look_at_ceiling();                                             \
         }                                                                        \
-        (timing) = bench_timing(bench_seconds, bench_n, bench_peak);             \
+        (timing) = bench_timing(bench_seconds, bench_n);                         \
     } while (0)
 
 UNUSED static void bench_begin(const char* what) {
-    double best = 0.0;
-    for (int i = 0; i < 10 * BENCH_TRIES; i++) {
-        double rate = bench_multiply();
-        best = rate > best ? rate : best;
-    }
-    bench_ceilings = (BenchCeilings){best, bench_stream(2), bench_stream(3)};
+    for (int i = 0; i < 10 * BENCH_TRIES; i++) bench_look_at_ceiling();
+    bench_ceilings.copy = bench_stream(2);
+    bench_ceilings.triad = bench_stream(3);
     printf("%s, %s, %d threads, %s tile. Ceilings: multiply %.1f GFLOP/s, copy %.1f GB/s, triad %.1f GB/s\n\n", what, PRECISION_NAME,
            omp_get_max_threads(), TILE_SHAPES[tile_choose()].name, bench_ceilings.multiply, bench_ceilings.copy, bench_ceilings.triad);
     printf("%-22s %-22s %10s %10s %16s %10s\n", "kernel", "shape", "best", "median", "rate", "of ceiling");
@@ -126,7 +128,7 @@ UNUSED static void bench_begin(const char* what) {
 
 // amount: floating-point operations or bytes (own reads + writes) of one run
 UNUSED static void bench_row(const char* kernel, const char* shape, Timing t, double amount, BenchUnit unit) {
-    double rate = amount / t.best * 1e-9, ceiling = unit == BENCH_FLOPS ? t.peak : bench_ceilings.triad;
+    double rate = amount / t.best * 1e-9, ceiling = unit == BENCH_FLOPS ? bench_ceilings.multiply : bench_ceilings.triad;
     printf("%-22s %-22s %7.3f ms %7.3f ms %9.1f %s %8.1f %%\n", kernel, shape, t.best * 1e3, t.median * 1e3, rate,
            unit == BENCH_FLOPS ? "GFLOP/s" : "GB/s   ", 100.0 * rate / ceiling);
     fflush(stdout);

@@ -129,6 +129,7 @@ class Case:
         self._add(name, "bf16", x.shape, (x.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes())
 
     def _tail(self, errors, kept):
+        assert all(e >= 0 for e in errors.values()), f"{self.name}: an error is not a number: {errors}"
         # rounded up, so that a last bit that differs between processors does not show
         return (" kept_fp32" if kept else "") + "".join(f" err_{p} {1.05 * e + 1e-12:.1e}" for p, e in errors.items())
 

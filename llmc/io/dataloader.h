@@ -82,6 +82,16 @@ UNUSED static uint64_t loader_reserve(const DataLoader* dl) {
     return (uint64_t)(dl->look_ahead > LOOK_AHEAD_MAX ? dl->look_ahead : LOOK_AHEAD_MAX);
 }
 
+// Batches before the list of shards starts again.
+UNUSED static uint64_t loader_epoch_batches(const DataLoader* dl) {
+    uint64_t batches = 0;
+    for (int i = 0; i < dl->shards.count; i++) {
+        uint64_t ntok = dl->shards.ntok[i], fit = ntok > loader_reserve(dl) ? (ntok - loader_reserve(dl)) / dl->stride : 0;
+        batches += fit ? fit : 1;  // a shard that just holds one batch is served, too
+    }
+    return batches;
+}
+
 // Bytes of one of the two buffers: tokens, padding to 256 bytes, order.
 UNUSED static size_t loader_buffer_bytes(const DataLoader* dl) {
     size_t N = (size_t)dl->B * (size_t)dl->T;
@@ -260,6 +270,13 @@ UNUSED static void loader_restore(DataLoader* dl, LoaderState s) {
         if (s.shard == 0) s.epoch++;
     }
     dl->state = s;
+}
+
+// Reads the next batch without serving it: what is wrong with the shard's ids is said before a run has written anything.
+UNUSED static void loader_check(DataLoader* dl) {
+    LoaderState here = loader_state(dl);
+    loader_next(dl);
+    loader_restore(dl, here);
 }
 
 UNUSED static void loader_close(DataLoader* dl) {
