@@ -106,7 +106,7 @@ static void bench_look_at_ceiling(void) {
 #define BENCH_TIME(timing, n, code)                                              \
     do {                                                                         \
         double bench_seconds[BENCH_MAX_REPEATS];                                 \
-        int bench_n = (n) < BENCH_MAX_REPEATS ? (n) : BENCH_MAX_REPEATS;         \
+        int bench_wanted = (n), bench_n = bench_wanted < BENCH_MAX_REPEATS ? bench_wanted : (int)BENCH_MAX_REPEATS;         \
         code;                                                                    \
         for (int bench_i = 0; bench_i < bench_n; bench_i++) {                    \
             double bench_start = bench_now();                                    \

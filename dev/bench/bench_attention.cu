@@ -62,8 +62,8 @@ static void measure(int B, int T, int NH, int D) {
         spent += t2 - t0;
     }
     double product = 2.0 * (double)B * NH * D * T * (T + 1) / 2.0 * 1e-9;
-    printf("B%-3d T%-5d NH%-3d D%-4d  forward %8.2f ms %8.1f GF/s   backward %8.2f ms %8.1f GF/s   both %8.1f GF/s\n", B, T, NH, D,
-           best[0] * 1e3, 2 * product / best[0], best[1] * 1e3, 5 * product / best[1], 7 * product / (best[0] + best[1]));
+    printf("B%-3d T%-5d NH%-3d D%-4d  forward %8.2f ms %8.1f GF/s   backward %8.2f ms %8.1f GF/s   both %8.1f GF/s\n", B, T, NH,
+           D, best[0] * 1e3, 2 * product / best[0], best[1] * 1e3, 5 * product / best[1], 7 * product / (best[0] + best[1]));
     attention_free(&at);
     free_tensor(qkv), free_tensor(dout), free_tensor(out), free_tensor(dqkv), free_tensor(lse);
 }

@@ -33,14 +33,14 @@ allocated by attention_plan, never in a step:
 #endif
 
 typedef struct {
-    bool deterministic;      // backward in a fixed order always: cuDNN's backward is then replaced by the own kernel
-    int plans_made;          // calls of attention_plan that did work; constant once training runs
+    bool deterministic;  // backward in a fixed order always: cuDNN's backward is then replaced by the own kernel
+    int plans_made;      // calls of attention_plan that did work; constant once training runs
     void* workspace;
     size_t workspace_bytes;
-    int threads;             // CPU: the scratch serves this many
+    int threads;  // CPU: the scratch serves this many
     bool fallback_announced;
 #if ATTENTION_CUDNN
-    AheadCudnn* cudnn;       // NULL: the library does not answer
+    AheadCudnn* cudnn;  // NULL: the library does not answer
 #endif
 } Attention;
 
@@ -135,8 +135,8 @@ static UNUSED void attention_forward(Attention* at, floatX* out, float* lse, con
 #if ATTENTION_CUDNN
     if (at->cudnn) {
         char why[AHEAD_CUDNN_MESSAGE];
-        int done = ahead_cudnn_forward(at->cudnn, PRECISION == PRECISION_FP16, out, lse, qkv, B, T, NH, NH, D, at->workspace, stream,
-                                       why, sizeof why);
+        int done = ahead_cudnn_forward(at->cudnn, PRECISION == PRECISION_FP16, out, lse, qkv, B, T, NH, NH, D, at->workspace,
+                                       stream, why, sizeof why);
         if (done < 0) fail("%s", why);
         if (done) return;
         attention_announce(at, "no cuDNN plan for this shape");

@@ -221,8 +221,8 @@ static void attention_cpu_forward(void* scratch, int threads, floatX* out, float
 }
 
 // Copies what one query head needs: q, dout, lse, delta; dq is cleared.
-static void attn_backward_head(AttnScratch* w, const floatX* q, size_t in_row, const floatX* dout, const floatX* out, size_t out_row,
-                               const float* lse, float scale) {
+static void attn_backward_head(AttnScratch* w, const floatX* q, size_t in_row, const floatX* dout, const floatX* out,
+                               size_t out_row, const float* lse, float scale) {
     size_t Tp = (size_t)w->blocks * ATTN_BLOCK;
     attn_gather(w->q, q, in_row, scale, w);
     attn_gather(w->dout, dout, out_row, 1.0f, w);
@@ -279,7 +279,8 @@ static void attention_cpu_backward(void* scratch, int threads, floatX* dqkv, con
         memset(w.dv, 0, rows * sizeof(float));
         for (int h = g * group; h < (g + 1) * group; h++) {
             size_t out_at = (size_t)b * s.T * out_row + (size_t)h * s.D, q_at = in_at + attention_q_at(s, h);
-            attn_backward_head(&w, qkv + q_at, in_row, dout + out_at, out + out_at, out_row, lse + ((size_t)b * s.NH + h) * s.T, scale);
+            attn_backward_head(&w, qkv + q_at, in_row, dout + out_at, out + out_at, out_row, lse + ((size_t)b * s.NH + h) * s.T,
+                               scale);
             attn_backward_pairs(&w, part, parts);
             attn_scatter(dqkv + q_at, in_row, w.dq, scale, &w, part, parts);
         }

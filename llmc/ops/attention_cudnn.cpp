@@ -26,7 +26,8 @@ run to run. Who needs equal bits asks attention_init for them and gets the proje
 #endif
 #include <cudnn_frontend.h>
 #if CUDNN_FRONTEND_MAJOR_VERSION < 1 || (CUDNN_FRONTEND_MAJOR_VERSION == 1 && CUDNN_FRONTEND_MINOR_VERSION < 14)
-#error "attention needs cudnn-frontend 1.14 or newer (headers of the package nvidia-cudnn-frontend); update it or build without -DAHEAD_CUDNN"
+#error \
+    "attention needs cudnn-frontend 1.14 or newer (headers of the package nvidia-cudnn-frontend); update it or build without -DAHEAD_CUDNN"
 #endif
 
 namespace fe = cudnn_frontend;
@@ -47,8 +48,8 @@ typedef struct {
 } Plan;
 
 struct AheadCudnn {
-    cudnnHandle_t handle;                                 // NULL: plans only
-    std::shared_ptr<fe::DeviceProperties> properties;     // instead of a handle
+    cudnnHandle_t handle;                              // NULL: plans only
+    std::shared_ptr<fe::DeviceProperties> properties;  // instead of a handle
     char gpu[256];
     Plan plans[MAX_PLANS];
     int count;
@@ -59,8 +60,8 @@ static void explain(char* why, size_t size, const AheadCudnn* c, const Key* k, c
     std::string line = message.substr(0, message.find('\n')).substr(0, 160);
     size_t v = cudnnGetVersion();
     snprintf(why, size, "cuDNN %zu.%zu.%zu: no %s plan for %s, head size %d, %d tokens, %d heads, batch %d on %s: %s", v / 10000,
-             v / 100 % 100, v % 100, k->backward ? "backward" : "forward", k->dtype == AHEAD_CUDNN_FP16 ? "fp16" : "bf16", k->D, k->T,
-             k->NH, k->B, c->gpu, line.c_str());
+             v / 100 % 100, v % 100, k->backward ? "backward" : "forward", k->dtype == AHEAD_CUDNN_FP16 ? "fp16" : "bf16", k->D,
+             k->T, k->NH, k->B, c->gpu, line.c_str());
 }
 
 // A tensor (B,heads,T,D) inside rows of `row` elements.
@@ -68,7 +69,10 @@ static fe::graph::Tensor_attributes tensor(int name, const Key* k, int heads, in
     return fe::graph::Tensor_attributes().set_uid(name).set_dim({k->B, heads, k->T, k->D}).set_stride({k->T * row, k->D, row, 1});
 }
 static fe::graph::Tensor_attributes stats(const Key* k) {
-    return fe::graph::Tensor_attributes().set_uid(LSE).set_dim({k->B, k->NH, k->T, 1}).set_stride({(int64_t)k->NH * k->T, k->T, 1, 1})
+    return fe::graph::Tensor_attributes()
+        .set_uid(LSE)
+        .set_dim({k->B, k->NH, k->T, 1})
+        .set_stride({(int64_t)k->NH * k->T, k->T, 1, 1})
         .set_data_type(fe::DataType_t::FLOAT);
 }
 static void set_output(const std::shared_ptr<fe::graph::Tensor_attributes>& t, const fe::graph::Tensor_attributes& like) {
@@ -83,7 +87,8 @@ static std::shared_ptr<fe::graph::Graph> describe(const AheadCudnn* c, const Key
     if (c->properties) g->set_device_properties(c->properties);
     int64_t row = (int64_t)(k->NH + 2 * k->NKV) * k->D, out_row = (int64_t)k->NH * k->D;
     float scale = 1.0f / sqrtf((float)k->D);
-    auto q = g->tensor(tensor(Q, k, k->NH, row)), key = g->tensor(tensor(K, k, k->NKV, row)), v = g->tensor(tensor(V, k, k->NKV, row));
+    auto q = g->tensor(tensor(Q, k, k->NH, row)), key = g->tensor(tensor(K, k, k->NKV, row)),
+         v = g->tensor(tensor(V, k, k->NKV, row));
     if (!k->backward) {
         auto options = fe::graph::SDPA_attributes().set_name("attention").set_generate_stats(true).set_causal_mask(true);
         auto results = g->sdpa(q, key, v, options.set_attn_scale(scale));
@@ -120,8 +125,8 @@ static Plan* find(AheadCudnn* c, const Key* key) {
 static AheadCudnn* version_checked(char* why, size_t why_size) {
     size_t found = cudnnGetVersion();
     if (found / 10000 == CUDNN_MAJOR && found >= 90000) return new AheadCudnn();
-    snprintf(why, why_size, "this program was built for cuDNN %d, version %zu.%zu.%zu was loaded; rebuild it", CUDNN_MAJOR, found / 10000,
-             found / 100 % 100, found % 100);
+    snprintf(why, why_size, "this program was built for cuDNN %d, version %zu.%zu.%zu was loaded; rebuild it", CUDNN_MAJOR,
+             found / 10000, found / 100 % 100, found % 100);
     return NULL;
 }
 
@@ -134,7 +139,8 @@ extern "C" AheadCudnn* ahead_cudnn_create(char* why, size_t why_size) {
     if (error == cudaSuccess) error = cudaGetDeviceProperties(&properties, device);
     cudnnStatus_t status = error == cudaSuccess ? cudnnCreate(&c->handle) : CUDNN_STATUS_NOT_INITIALIZED;
     if (status != CUDNN_STATUS_SUCCESS) {
-        snprintf(why, why_size, "cuDNN does not start: %s", error != cudaSuccess ? cudaGetErrorString(error) : cudnnGetErrorString(status));
+        snprintf(why, why_size, "cuDNN does not start: %s",
+                 error != cudaSuccess ? cudaGetErrorString(error) : cudnnGetErrorString(status));
         delete c;
         return NULL;
     }
@@ -159,8 +165,8 @@ extern "C" void ahead_cudnn_destroy(AheadCudnn* c) {
     delete c;
 }
 
-extern "C" int ahead_cudnn_plan(AheadCudnn* c, int dtype, int backward, int B, int T, int NH, int NKV, int D, size_t* workspace_bytes,
-                                char* why, size_t why_size) {
+extern "C" int ahead_cudnn_plan(AheadCudnn* c, int dtype, int backward, int B, int T, int NH, int NKV, int D,
+                                size_t* workspace_bytes, char* why, size_t why_size) {
     Key key = {backward ? 1 : 0, dtype, B, T, NH, NKV, D};
     Plan* plan = find(c, &key);
     bool made = !plan;
@@ -184,8 +190,8 @@ extern "C" int ahead_cudnn_plan(AheadCudnn* c, int dtype, int backward, int B, i
 }
 
 // Fills in what both directions share and runs the plan.
-static int run(AheadCudnn* c, Plan* plan, const void* qkv, const void* out, const float* lse, void* workspace, void* stream, char* why,
-               size_t why_size) {
+static int run(AheadCudnn* c, Plan* plan, const void* qkv, const void* out, const float* lse, void* workspace, void* stream,
+               char* why, size_t why_size) {
     const Key* k = &plan->key;
     char* at = (char*)qkv;
     size_t head = (size_t)k->D * 2;
@@ -201,8 +207,8 @@ static int run(AheadCudnn* c, Plan* plan, const void* qkv, const void* out, cons
     return 1;
 }
 
-extern "C" int ahead_cudnn_forward(AheadCudnn* c, int dtype, void* out, float* lse, const void* qkv, int B, int T, int NH, int NKV,
-                                   int D, void* workspace, void* stream, char* why, size_t why_size) {
+extern "C" int ahead_cudnn_forward(AheadCudnn* c, int dtype, void* out, float* lse, const void* qkv, int B, int T, int NH,
+                                   int NKV, int D, void* workspace, void* stream, char* why, size_t why_size) {
     Key key = {0, dtype, B, T, NH, NKV, D};
     Plan* plan = find(c, &key);
     if (!plan) return 0;
@@ -210,8 +216,8 @@ extern "C" int ahead_cudnn_forward(AheadCudnn* c, int dtype, void* out, float* l
 }
 
 extern "C" int ahead_cudnn_backward(AheadCudnn* c, int dtype, void* dqkv, const void* dout, const void* out, const float* lse,
-                                    const void* qkv, int B, int T, int NH, int NKV, int D, void* workspace, void* stream, char* why,
-                                    size_t why_size) {
+                                    const void* qkv, int B, int T, int NH, int NKV, int D, void* workspace, void* stream,
+                                    char* why, size_t why_size) {
     Key key = {1, dtype, B, T, NH, NKV, D};
     Plan* plan = find(c, &key);
     if (!plan) return 0;

@@ -33,8 +33,8 @@ int ahead_cudnn_plan(AheadCudnn* cudnn, int dtype, int backward, int B, int T, i
                      char* why, size_t why_size);
 
 // out (B,T,NH,D), lse (B,NH,T) from qkv (B,T,NH+2*NKV,D). stream: a cudaStream_t. 1: started, 0: no plan for this shape, -1: why.
-int ahead_cudnn_forward(AheadCudnn* cudnn, int dtype, void* out, float* lse, const void* qkv, int B, int T, int NH, int NKV, int D,
-                        void* workspace, void* stream, char* why, size_t why_size);
+int ahead_cudnn_forward(AheadCudnn* cudnn, int dtype, void* out, float* lse, const void* qkv, int B, int T, int NH, int NKV,
+                        int D, void* workspace, void* stream, char* why, size_t why_size);
 
 // dqkv (like qkv) from dout, out, lse, qkv. Returns as forward does.
 int ahead_cudnn_backward(AheadCudnn* cudnn, int dtype, void* dqkv, const void* dout, const void* out, const float* lse,

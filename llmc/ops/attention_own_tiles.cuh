@@ -37,7 +37,7 @@ enum { ATTN_EXCHANGE = ATTN_STATION * ATTN_EXCHANGE_PITCH };  // floats
 #define UNROLL_PRAGMA(text) _Pragma(#text)
 #define UNROLL_BY(n) UNROLL_PRAGMA(unroll n)  // loops that need too many registers when they are unrolled further
 #endif
-#define ATTN_PITCH(HD) ((HD) + PACK)                          // elements from one row of a tile to the next
+#define ATTN_PITCH(HD) ((HD) + PACK)  // elements from one row of a tile to the next
 
 // Index of the row inside the block that this lane's slot (0 .. ATTN_SLOTS-1) belongs to.
 __device__ __forceinline__ static int slot_row(int slot) {

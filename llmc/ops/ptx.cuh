@@ -22,10 +22,10 @@ The emulation defines the emu_ functions below with the same layouts; everything
 #if GPU_EXECUTION
 
 #ifdef AHEAD_EMU
-void* emu_dynamic_shared();                                              // this block's dynamic shared memory
-void emu_ldmatrix_x4(uint32_t* out, const void* row, bool transposed);   // out[4]
+void* emu_dynamic_shared();                                                           // this block's dynamic shared memory
+void emu_ldmatrix_x4(uint32_t* out, const void* row, bool transposed);                // out[4]
 void emu_mma_m16n8k16(float* d, const uint32_t* a, const uint32_t* b, bool is_bf16);  // d[4] a[4] b[2]
-void emu_cp_async_16(void* shared, const void* global, bool copy);       // !copy: 16 zero bytes, global is not read
+void emu_cp_async_16(void* shared, const void* global, bool copy);                    // !copy: 16 zero bytes, global is not read
 void emu_cp_async_commit();
 void emu_cp_async_wait(int open_groups);
 #endif
