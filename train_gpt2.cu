@@ -484,8 +484,7 @@ static void report_step(Trainer* t) {
     double now = wall_seconds(), seconds = now - t->clock;
     t->clock = now;
     t->run.train_seconds += seconds;
-    bool scale_left = PRECISION == PRECISION_FP16 && s->scaler.scale > 1.0f;
-    if (s->skip && !scale_left && !strcmp(t->o.nonfinite, "stop")) stop_nonfinite(t, step);
+    if (s->hopeless && !strcmp(t->o.nonfinite, "stop")) stop_nonfinite(t, step);
     StepRecord r = step_record(step);
     r.tokens = t->run.tokens_seen;
     r.loss = s->losses[0];
@@ -513,7 +512,7 @@ static void train_step(Trainer* t, int64_t step) {
     in.beta1 = (float)o->beta1, in.beta2 = (float)o->beta2, in.eps = (float)o->adam_eps;
     in.weight_decay = (float)o->weight_decay, in.grad_clip = (float)o->grad_clip;
     in.scale_loss = PRECISION == PRECISION_FP16;
-    in.halt = !strcmp(o->nonfinite, "stop") && PRECISION != PRECISION_FP16;
+    in.halt = !strcmp(o->nonfinite, "stop");
     in.loss_factor[0] = 1.0f / ((float)o->batch_size * o->sequence_length * o->grad_accumulation_steps);
     model_update(m, in, 1);
 #if GPU_EXECUTION

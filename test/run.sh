@@ -47,7 +47,7 @@ report() { # name seconds exit-code log
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
     [ "$f" = 0 ] || mark=✗
     printf '  %s %-24s %4d passed %4d failed %4d skipped %6d s  %s\n' "$mark" "$1" "$p" "$f" "$s" "$2" "$note"
-    [ "$f" = 0 ] || grep -v -E '^\[ (RUN  |     OK)' "$4" | tail -40 | sed 's/^/      /'
+    [ "$f" = 0 ] || grep -v -E '^\[ +(RUN|OK) +\]|^ *skip(ped)?: ' "$4" | tail -30 | cut -c 1-400 | sed 's/^/      /'
     [ "$s" = 0 ] || grep -E '^ *(skipped|skip): ' "$4" | sort -u | sed 's/^ */      /' || echo "      skipped: (it does not say why)"
 }
 

@@ -26,35 +26,35 @@ static const char* const NAMES[FUNCTIONS] = {"exp", "tanh", "erf", "gelu tanh", 
 
 static float ours(int f, float x) {
     switch (f) {
-    case F_EXP: return fast_exp(x);
-    case F_TANH: return fast_tanh(x);
-    case F_ERF: return fast_erf(x);
-    case F_GELU_TANH: return gelu(x, GELU_TANH);
-    case F_GELU_ERF: return gelu(x, GELU_ERF);
-    case F_GRAD_TANH: return gelu_grad(x, GELU_TANH);
-    default: return gelu_grad(x, GELU_ERF);
+        case F_EXP: return fast_exp(x);
+        case F_TANH: return fast_tanh(x);
+        case F_ERF: return fast_erf(x);
+        case F_GELU_TANH: return gelu(x, GELU_TANH);
+        case F_GELU_ERF: return gelu(x, GELU_ERF);
+        case F_GRAD_TANH: return gelu_grad(x, GELU_TANH);
+        default: return gelu_grad(x, GELU_ERF);
     }
 }
 static double truth(int f, double x) {
     switch (f) {
-    case F_EXP: return exp(x);
-    case F_TANH: return tanh(x);
-    case F_ERF: return erf(x);
-    case F_GELU_TANH: return gelu_double(x, GELU_TANH);
-    case F_GELU_ERF: return gelu_double(x, GELU_ERF);
-    case F_GRAD_TANH: return gelu_grad_double(x, GELU_TANH);
-    default: return gelu_grad_double(x, GELU_ERF);
+        case F_EXP: return exp(x);
+        case F_TANH: return tanh(x);
+        case F_ERF: return erf(x);
+        case F_GELU_TANH: return gelu_double(x, GELU_TANH);
+        case F_GELU_ERF: return gelu_double(x, GELU_ERF);
+        case F_GRAD_TANH: return gelu_grad_double(x, GELU_TANH);
+        default: return gelu_grad_double(x, GELU_ERF);
     }
 }
 // What the headers promise
 static double allowed(int f, double x, double value) {
     switch (f) {
-    case F_EXP: return x < -87.3 ? 0x1p-149 + 3e-7 * value : 3e-7 * value;
-    case F_TANH: return 5e-7 * fabs(value);
-    case F_ERF: return 6e-7;
-    case F_GELU_TANH:
-    case F_GELU_ERF: return 6e-7 * fmax(1, fabs(x));
-    default: return 5e-7;
+        case F_EXP: return x < -87.3 ? 0x1p-149 + 3e-7 * value : 3e-7 * value;
+        case F_TANH: return 5e-7 * fabs(value);
+        case F_ERF: return 6e-7;
+        case F_GELU_TANH:
+        case F_GELU_ERF: return 6e-7 * fmax(1, fabs(x));
+        default: return 5e-7;
     }
 }
 
@@ -87,7 +87,7 @@ static void test_special_values(void** state) {
 }
 #endif
 
-// --- kernels ----------------------------------------------------------------------------------------------------------------------
+// --- kernels ------------------------------------------------------------------------------------------------------------------
 static floatX* device_copy(const float* values, size_t n) {
     floatX* host = (floatX*)xmalloc(n * sizeof(floatX));
     for (size_t i = 0; i < n; i++) from_float(host + i, values[i]);
@@ -135,7 +135,8 @@ static void check_kernels(size_t n, int kind) {
         double want = gelu_double(z[i], kind), slope = da[i] * gelu_grad_double(z[i], kind);
         double slack = 6e-7 * fmax(1, fabs(z[i])) + unit * fabs(want) + 0x1p-25, slack_z = 1e-6 + unit * fabs(slope) + 0x1p-25;
         if (!(fabs(to_float(a[i]) - want) <= slack)) fail_msg("gelu(%g) is %g, expected %g", z[i], to_float(a[i]), want);
-        if (!(fabs(to_float(dz[i]) - slope) <= slack_z)) fail_msg("dgelu(%g, %g) is %g, expected %g", z[i], da[i], to_float(dz[i]), slope);
+        if (!(fabs(to_float(dz[i]) - slope) <= slack_z))
+            fail_msg("dgelu(%g, %g) is %g, expected %g", z[i], da[i], to_float(dz[i]), slope);
     }
     assert_memory_equal(a, in_place, n * sizeof(floatX));
     assert_memory_equal(a, a2, n * sizeof(floatX));

@@ -56,7 +56,9 @@ static Problem make(int N, int V, int Vp, int K) {
     return (Problem){N, V, Vp, K, logits, weights, ids, 0.25f, 64.0f};
 }
 
-// Gradients and losses of row r against the definition.
+// Gradients and losses of row r against the definition. CHAIN: what a sum of exponentials loses per term if it is one long chain
+// (a DEBUG build); with vectors it loses a small part of that.
+static const double CHAIN = 2e-9;
 static void check_row(const Problem* p, const float* dlogits, const float* losses, int r) {
     const float *z = p->logits + (size_t)r * p->Vp, *dz = dlogits + (size_t)r * p->Vp;
     const int* ids = p->ids + (size_t)r * p->K;
@@ -69,7 +71,7 @@ static void check_row(const Problem* p, const float* dlogits, const float* losse
         bool present = ids[k] >= 0;
         double want = present ? lse - z[ids[k]] : 0;
         if (present) W += weights[k], size += fabs(weights[k]);
-        double allowed = present ? 4e-6 + 2.5e-7 * (fabs(lse) + fabs(z[ids[k]])) : 0;
+        double allowed = present ? 4e-6 + CHAIN * p->V + 2.5e-7 * (fabs(lse) + fabs(z[ids[k]])) : 0;
         assert_off(losses[(size_t)k * p->N + r], want, allowed, "V %d, row %d: loss of entry %d (id %d)", p->V, r, k, ids[k]);
     }
     for (int v = 0; v < p->V; v++) {
@@ -77,11 +79,11 @@ static void check_row(const Problem* p, const float* dlogits, const float* losse
         for (int k = 0; k < p->K; k++) {
             if (ids[k] == v) here += weights[k], own += fabs(weights[k]);
         }
-        double want = dscale * (W * prob - here), allowed = dscale * (5e-6 * size * prob + 3e-7 * own);
+        double want = dscale * (W * prob - here), allowed = dscale * ((5e-6 + CHAIN * p->V) * size * prob + 3e-7 * own);
         assert_close(dz[v], want, allowed, "V %d, K %d, row %d: gradient of class %d", p->V, p->K, r, v);
         total += dz[v], magnitude += fabs(dz[v]);
     }
-    assert_off(total, 0, 2 * STORE_ERROR * magnitude + STORE_FLOOR * p->V + 5e-6 * dscale * size,
+    assert_off(total, 0, 2 * STORE_ERROR * magnitude + STORE_FLOOR * p->V + (5e-6 + CHAIN * p->V) * dscale * size,
                "V %d, row %d: sum of gradients", p->V, r);
     for (int v = p->V; v < p->Vp; v++) assert_true(dz[v] == 0.0f);
 }
@@ -254,7 +256,7 @@ static void extreme_logits(void** state) {
         check(&p);
         Result r = run(&p, list_view(&p), true, NULL);
         const float* losses = host_f(r.losses, 10);
-        assert_off(losses[0], log(V), 4e-6, "V %d, equal logits", V);
+        assert_off(losses[0], log(V), 4e-6 + CHAIN * V, "V %d, equal logits", V);
         assert_true(losses[1] == 0.0f);
         assert_int_equal(release_buffers(state), 0);
     }

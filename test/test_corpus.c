@@ -111,6 +111,10 @@ static void test_tool(void** state) {
     assert_says("stories, 0.0 MB, seed 1");
     assert_int_equal(stat(test_path("stories.txt"), &info), 0);
     assert_int_equal(info.st_size, printed);
+    assert_int_equal(run_child(run_tool, "--bytes 3000 --plots 1"), 0);
+    assert_says("was gone!");  // the first plot: something is lost
+    assert_int_equal(run_child(run_tool, "--bytes 3000 --plots 19"), EXIT_USAGE);
+    assert_says("1..18");
     assert_int_equal(run_child(run_tool, "--byte 3000"), EXIT_USAGE);
     assert_says("did you mean --bytes?");
 }

@@ -402,6 +402,9 @@ typedef struct {
 static Work work_with(int threads) {
     enum { QKV = TN * 3 * TH * TD };
     device_threads(threads);
+#if !GPU_EXECUTION
+    omp_set_dynamic(1);  // what OMP_DYNAMIC=true does: launches get fewer threads than there are teams unless they prevent it
+#endif
     const int* tokens = random_ids("work", TN, TV);
     floatX* dy = buffer_x(normal_values("work", TN * TC, 1.0f), TN * TC);
     Work w = {norm_problem(TN, TC, true), buffer_x(normal_values("qkv", QKV, 1.0f), QKV),

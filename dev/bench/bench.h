@@ -22,8 +22,12 @@ twice as long as the best say that somebody else is computing here: the percenta
 
 enum { BENCH_MAX_REPEATS = 256, BENCH_TRIES = 7 };
 typedef enum { BENCH_FLOPS, BENCH_BYTES } BenchUnit;
-typedef struct { double best, median; } Timing;  // seconds
-typedef struct { double multiply, copy, triad; } BenchCeilings;
+typedef struct {
+    double best, median;
+} Timing;  // seconds
+typedef struct {
+    double multiply, copy, triad;
+} BenchCeilings;
 
 static BenchCeilings bench_ceilings;
 
@@ -103,26 +107,27 @@ static void bench_look_at_ceiling(void) {
 }
 
 // Runs `code` once to warm up, then `n` times (at most BENCH_MAX_REPEATS), the tile loop in between.
-#define BENCH_TIME(timing, n, code)                                              \
-    do {                                                                         \
-        double bench_seconds[BENCH_MAX_REPEATS];                                 \
-        int bench_wanted = (n), bench_n = bench_wanted < BENCH_MAX_REPEATS ? bench_wanted : (int)BENCH_MAX_REPEATS;         \
-        code;                                                                    \
-        for (int bench_i = 0; bench_i < bench_n; bench_i++) {                    \
-            double bench_start = bench_now();                                    \
-            code;                                                                \
-            bench_seconds[bench_i] = bench_now() - bench_start;                  \
-            bench_look_at_ceiling();                                             \
-        }                                                                        \
-        (timing) = bench_timing(bench_seconds, bench_n);                         \
+#define BENCH_TIME(timing, n, code)                                                                                 \
+    do {                                                                                                            \
+        double bench_seconds[BENCH_MAX_REPEATS];                                                                    \
+        int bench_wanted = (n), bench_n = bench_wanted < BENCH_MAX_REPEATS ? bench_wanted : (int)BENCH_MAX_REPEATS; \
+        code;                                                                                                       \
+        for (int bench_i = 0; bench_i < bench_n; bench_i++) {                                                       \
+            double bench_start = bench_now();                                                                       \
+            code;                                                                                                   \
+            bench_seconds[bench_i] = bench_now() - bench_start;                                                     \
+            bench_look_at_ceiling();                                                                                \
+        }                                                                                                           \
+        (timing) = bench_timing(bench_seconds, bench_n);                                                            \
     } while (0)
 
 UNUSED static void bench_begin(const char* what) {
     for (int i = 0; i < 10 * BENCH_TRIES; i++) bench_look_at_ceiling();
     bench_ceilings.copy = bench_stream(2);
     bench_ceilings.triad = bench_stream(3);
-    printf("%s, %s, %d threads, %s tile. Ceilings: multiply %.1f GFLOP/s, copy %.1f GB/s, triad %.1f GB/s\n\n", what, PRECISION_NAME,
-           omp_get_max_threads(), TILE_SHAPES[tile_choose()].name, bench_ceilings.multiply, bench_ceilings.copy, bench_ceilings.triad);
+    printf("%s, %s, %d threads, %s tile. Ceilings: multiply %.1f GFLOP/s, copy %.1f GB/s, triad %.1f GB/s\n\n", what,
+           PRECISION_NAME, omp_get_max_threads(), TILE_SHAPES[tile_choose()].name, bench_ceilings.multiply, bench_ceilings.copy,
+           bench_ceilings.triad);
     printf("%-22s %-22s %10s %10s %16s %10s\n", "kernel", "shape", "best", "median", "rate", "of ceiling");
 }
 

@@ -4,9 +4,9 @@ gradient, weight gradient.
 
     build/bench/gemm [rows] [width]      rows = batch * time, default 512; width C, default 768 (12 layers, vocabulary 50304)
 
-Two libraries serve as yardsticks where they are installed: oneDNN (dnnl_sgemm) and OpenBLAS, fp32 only. They are loaded at run time
-and are no dependency of the project. OpenBLAS is told which kernels to use, unless OPENBLAS_CORETYPE does: where it does not know
-the processor it falls back to SSE and a tenth of the speed.
+Two libraries serve as yardsticks where they are installed: oneDNN (dnnl_sgemm) and OpenBLAS, fp32 only. They are loaded at run
+time and are no dependency of the project. OpenBLAS is told which kernels to use, unless OPENBLAS_CORETYPE does: where it does not
+know the processor it falls back to SSE and a tenth of the speed.
 */
 #include "bench.h"
 
@@ -18,8 +18,8 @@ typedef enum { OURS, DNNL, OPENBLAS, ENGINES } Engine;
 static const char* const ENGINE_NAMES[ENGINES] = {"ours", "dnnl_sgemm", "openblas"};
 typedef int (*DnnlSgemm)(char transa, char transb, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
                          const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
-typedef void (*CblasSgemm)(int order, int transa, int transb, int m, int n, int k, float alpha, const float* a, int lda, const float* b,
-                           int ldb, float beta, float* c, int ldc);
+typedef void (*CblasSgemm)(int order, int transa, int transb, int m, int n, int k, float alpha, const float* a, int lda,
+                           const float* b, int ldb, float beta, float* c, int ldc);
 static DnnlSgemm dnnl_sgemm;
 static CblasSgemm cblas_sgemm;
 
@@ -55,8 +55,8 @@ static void yardstick(Engine e, bool ta, bool tb, int m, int n, int k, const voi
         dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1.0f, (const float*)a, lda, (const float*)b, ldb, 0.0f, (float*)c, n);
     } else {
         enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
-        cblas_sgemm(ROW_MAJOR, ta ? TRANS : NO_TRANS, tb ? TRANS : NO_TRANS, m, n, k, 1.0f, (const float*)a, lda, (const float*)b, ldb,
-                    0.0f, (float*)c, n);
+        cblas_sgemm(ROW_MAJOR, ta ? TRANS : NO_TRANS, tb ? TRANS : NO_TRANS, m, n, k, 1.0f, (const float*)a, lda, (const float*)b,
+                    ldb, 0.0f, (float*)c, n);
     }
 }
 
@@ -82,8 +82,8 @@ int main(int argc, char** argv) {
     enum { LAYERS = 12, VOCABULARY = 50304, LINEAR = 5 };
     int in[LINEAR] = {C, C, C, 4 * C, C}, out[LINEAR] = {3 * C, C, 4 * C, C, VOCABULARY};
     size_t widest = 4 * C > VOCABULARY ? 4 * C : VOCABULARY;
-    Buffers b = {(floatX*)alloc_panels((size_t)rows * 4 * C), (floatX*)alloc_panels(widest * C), (floatX*)alloc_panels(rows * widest),
-                 alloc_panels(widest * C)};
+    Buffers b = {(floatX*)alloc_panels((size_t)rows * 4 * C), (floatX*)alloc_panels(widest * C),
+                 (floatX*)alloc_panels(rows * widest), alloc_panels(widest * C)};
     Gemm g;
     gemm_init(&g, 0);
     find_yardsticks();
@@ -113,8 +113,8 @@ int main(int argc, char** argv) {
     printf("\nall products of a step: %d layers and the vocabulary, three passes, %.1f GFLOP\n", LAYERS, work * 1e-9);
     for (int e = 0; e < ENGINES; e++) {
         if (!present((Engine)e)) continue;
-        printf("%-22s %8.1f ms %8.1f GFLOP/s %6.1f %% of the ceiling\n", ENGINE_NAMES[e], seconds[e] * 1e3, work / seconds[e] * 1e-9,
-               100.0 * work / seconds[e] * 1e-9 / bench_ceilings.multiply);
+        printf("%-22s %8.1f ms %8.1f GFLOP/s %6.1f %% of the ceiling\n", ENGINE_NAMES[e], seconds[e] * 1e3,
+               work / seconds[e] * 1e-9, 100.0 * work / seconds[e] * 1e-9 / bench_ceilings.multiply);
     }
     gemm_free(&g);
     return 0;

@@ -128,9 +128,16 @@ UNUSED static inline Chunk my_chunk(size_t n) {
 
 DEVICE float team_sum(float x) { return x; }
 DEVICE float team_max(float x) { return x; }
+// Per-team partial sums are added up by this count, so the next launch must have neither more nor fewer: OpenMP would otherwise
+// start fewer threads under OMP_DYNAMIC or OMP_THREAD_LIMIT, and a team that never ran would leave its partial sums unwritten.
+UNUSED static inline int device_team_count(void) {
+    omp_set_dynamic(0);
+    int threads = omp_get_max_threads(), limit = omp_get_thread_limit();
+    return threads < limit ? threads : limit;
+}
 #define device_sync() ((void)0)
 #define device_threads(count) omp_set_num_threads(count)
-#define device_teams(wanted) omp_get_max_threads()  // how many teams a launch of `wanted` teams really has
+#define device_teams(wanted) device_team_count()  // how many teams a launch of `wanted` teams really has
 #define RESTRICT __restrict__
 #define UNROLL
 #endif

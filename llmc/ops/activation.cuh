@@ -20,9 +20,7 @@ enum { GELU_TANH = 0, GELU_ERF = 1 };
 #define GELU_FAR 8.0f  // exp(2u) is 3e21: products stay in range in any order of evaluation (from 10 on they overflow)
 
 // 2u, u the argument of the tanh form. As everywhere in base/math.cuh: nothing that a compiler may reorder.
-DEVICE float gelu_2u(float x) {
-    return fmaf(x * 0.071354816f, x * x, x * 1.595769122f);
-}
+DEVICE float gelu_2u(float x) { return fmaf(x * 0.071354816f, x * x, x * 1.595769122f); }
 
 // gelu(x); kind GELU_TANH or GELU_ERF. Absolute error below 6e-7 * max(1, |x|) on the CPU.
 DEVICE float gelu(float x, int kind) {

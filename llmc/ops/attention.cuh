@@ -104,8 +104,8 @@ static UNUSED void attention_grow(Attention* at, size_t bytes) {
     at->plans_made++;
 }
 
-// Makes everything that a call with this shape needs: cuDNN plans (0.3 to 0.6 s each), scratch. Call it for every shape before the
-// first step; a shape that was not planned still works, but on a GPU with the own kernel. Impossible shapes end the program.
+// Makes everything that a call with this shape needs: cuDNN plans (0.3 to 0.6 s each), scratch. Call it for every shape before
+// the first step; a shape that was not planned still works, but on a GPU with the own kernel. Impossible shapes end the program.
 static UNUSED void attention_plan(Attention* at, int B, int T, int NH, int D, bool backward) {
     AttentionShape s = attention_shape(B, T, NH, D);
     attention_check_shape(s, GPU_EXECUTION ? 128 : 0);

@@ -1,9 +1,10 @@
 /*
 The small matrix product inside attention_cpu.h:  c (rows,n) = or += a (rows,k) b (k,n), everything fp32 and in the caches.
 
-    b   rows of n floats, read as vectors                    | a a a |   tile: ATTN_ROWS x (ATTN_VECS * ATTN_WIDTH) sums in registers;
-    a   one element at a time, broadcast; so it may be       | a a a | * | b b b b |   per term 8 broadcasts and 2 loads feed
-        stored transposed for free: dk = ds^T q              | a a a |   | b b b b |   16 multiply-adds (AVX-512)
+    b   (k,n)     rows are read as vectors
+    a   (rows,k)  one element at a time, broadcast; so it may be stored transposed for free: dk = ds^T q
+    c   in tiles  ATTN_ROWS x (ATTN_VECS * ATTN_WIDTH) sums stay in registers over all k terms; with AVX-512, 8 broadcasts and
+                  2 loads feed 16 multiply-adds
 
 The vector width is the compiler's: AVX-512, AVX2 or plain 128 bit by what the build may use, through GCC vector types.
 Apart from gemm_cpu_tiles.h because nothing is packed here (operands are made in their final place, and used at once) and because

@@ -10,8 +10,10 @@ alone: with the latter a test builds every plan on a machine that has no GPU.
 
 Deterministic backward. cuDNN's own switch for it makes the frontend drop the fp32 accumulator of dq and write dP instead:
 B NH T T x 2 bytes (403 MB at B = 16, T = 1024, 12 heads), written and read in every layer. That breaks the rule that no execution
-holds a (T,T) matrix and costs 5 to 10 % of a step, so the switch stays off: dq is summed by fp32 atomics and its last bits vary from
-run to run. Who needs equal bits asks attention_init for them and gets the project's own backward kernels (7 products, no matrix).
+holds a (T,T) matrix and by its bytes alone costs an estimated 5 to 10 % of a step, so the switch stays off: dq is summed by fp32
+atomics and its last bits vary from run to run. Who needs equal bits asks attention_init for them and gets the project's own
+backward kernels (7 products, no matrix). Workspace of the plans taken, B = 16 as above: 101 MB on sm_80 and sm_89, 51 MB on
+sm_90.
 */
 #include "attention_cudnn.h"
 
@@ -26,8 +28,7 @@ run to run. Who needs equal bits asks attention_init for them and gets the proje
 #endif
 #include <cudnn_frontend.h>
 #if CUDNN_FRONTEND_MAJOR_VERSION < 1 || (CUDNN_FRONTEND_MAJOR_VERSION == 1 && CUDNN_FRONTEND_MINOR_VERSION < 14)
-#error \
-    "attention needs cudnn-frontend 1.14 or newer (headers of the package nvidia-cudnn-frontend); update it or build without -DAHEAD_CUDNN"
+#error "attention needs cudnn-frontend 1.14 or newer (package nvidia-cudnn-frontend); update it or build without -DAHEAD_CUDNN"
 #endif
 
 namespace fe = cudnn_frontend;

@@ -1,6 +1,7 @@
 /*
-cuDNN's fused attention behind plain C functions: the one part of the program that is compiled apart (attention_cudnn.cpp), because
-its headers take half a minute. No cuDNN type crosses this line. Shapes as in attention.cuh; NKV key heads serve NH query heads.
+cuDNN's fused attention behind plain C functions: the one part of the program that is compiled apart (attention_cudnn.cpp),
+because its headers take half a minute. No cuDNN type crosses this line. Shapes as in attention.cuh; NKV key heads serve NH query
+heads.
 
     ahead_cudnn_create  ->  ahead_cudnn_plan (before the first step, per shape and direction)  ->  forward, backward  ->  destroy
 

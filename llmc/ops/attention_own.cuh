@@ -1,6 +1,6 @@
 /*
-Causal self attention, the project's own CUDA kernels (flash attention): fp32, and bf16 or fp16 where cuDNN is absent, has no plan,
-or must be replaced because the backward pass is asked for in a fixed order.
+Causal self attention, the project's own CUDA kernels (flash attention): fp32, and bf16 or fp16 where cuDNN is absent, has no
+plan, or must be replaced because the backward pass is asked for in a fixed order.
 
     kernel                      a block owns (station)        streams                        products
     attention_forward_kernel    64 queries                    keys and values 0 .. its end   q k^T, p v
@@ -23,13 +23,13 @@ HD = 128 in registers (over 255 in the dk, dv kernel: they are read again per st
 
 #if GPU_EXECUTION
 
-enum { ATTN_FORWARD_STATIONS = 1, ATTN_BACKWARD_STATIONS = 2 };
+enum { ATTN_FORWARD = 1, ATTN_BACKWARD = 2 };  // station tiles
 static const float ATTN_LOG2E = 1.4426950408889634f;
 
 // Bytes of dynamic shared memory. rows: also lse and delta of the streamed queries.
-static UNUSED size_t attn_shared_bytes(int HD, int stations, bool rows) {
+static UNUSED int attn_shared_bytes(int HD, int stations, bool rows) {
     size_t elements = (size_t)ATTN_PITCH(HD) * (stations * ATTN_STATION + 2 * ATTN_STAGES * ATTN_STREAM);
-    return elements * sizeof(floatX) + sizeof(float) * (ATTN_EXCHANGE + (rows ? 2 * ATTN_STAGES * ATTN_STREAM : 0));
+    return (int)(elements * sizeof(floatX) + sizeof(float) * (ATTN_EXCHANGE + (rows ? 2 * ATTN_STAGES * ATTN_STREAM : 0)));
 }
 
 // Where the parts of the shared memory start.
@@ -65,9 +65,9 @@ attention_forward_kernel(floatX* out, float* lse, const floatX* qkv, AttentionSh
     for (int n = 1 - ATTN_STAGES; n < count; n++) {
         int next = n + ATTN_STAGES - 1, key = n * ATTN_STREAM;
         if (next < count) {
-            size_t at = (size_t)next * ATTN_STREAM * in_row;
-            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(1, next % ATTN_STAGES, 0), k + at, in_row, s.T - next * ATTN_STREAM, s.D);
-            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(1, next % ATTN_STAGES, 1), v + at, in_row, s.T - next * ATTN_STREAM, s.D);
+            int t = next * ATTN_STREAM, stage = next % ATTN_STAGES;
+            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(ATTN_FORWARD, stage, 0), k + t * in_row, in_row, s.T - t, s.D);
+            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(ATTN_FORWARD, stage, 1), v + t * in_row, in_row, s.T - t, s.D);
         }
         cp_async_commit();
         if (n < 0) continue;
@@ -75,7 +75,7 @@ attention_forward_kernel(floatX* out, float* lse, const floatX* qkv, AttentionSh
         __syncthreads();
         if (n == 0 || HD > 64) attn_load_rows<HD>(&q, q_tile);
         float p[ATTN_SCORES], peak[ATTN_SLOTS];
-        attn_scores<HD>(p, q, attn_stream<HD>(1, n % ATTN_STAGES, 0));
+        attn_scores<HD>(p, q, attn_stream<HD>(ATTN_FORWARD, n % ATTN_STAGES, 0));
         if (key + ATTN_STREAM - 1 > first) {
             UNROLL for (int i = 0; i < ATTN_SCORES; i++)
                 if (key + score_column(i) > first + slot_row(score_slot(i))) p[i] = -INFINITY;
@@ -95,7 +95,7 @@ attention_forward_kernel(floatX* out, float* lse, const floatX* qkv, AttentionSh
             total[slot] += p[i];
         }
         UNROLL for (int i = 0; i < HD / 2; i++) sum[i] *= shrink[sum_slot<HD>(i)];
-        attn_accumulate<HD>(sum, p, attn_stream<HD>(1, n % ATTN_STAGES, 1), attn_exchange<HD>(1));
+        attn_accumulate<HD>(sum, p, attn_stream<HD>(ATTN_FORWARD, n % ATTN_STAGES, 1), attn_exchange<HD>(ATTN_FORWARD));
         __syncthreads();
     }
     float inverse[ATTN_SLOTS];
@@ -135,7 +135,7 @@ attention_dkdv_kernel(floatX* dqkv, const float* delta, const floatX* dout, cons
     size_t k_at = in_at + (size_t)first * in_row + attention_k_at(s, group);
     size_t v_at = in_at + (size_t)first * in_row + attention_v_at(s, group);
     floatX *k_tile = attn_station<HD>(0), *v_tile = attn_station<HD>(1);
-    float* row_values = attn_exchange<HD>(2) + ATTN_EXCHANGE;  // (stages, lse | delta, 32)
+    float* row_values = attn_exchange<HD>(ATTN_BACKWARD) + ATTN_EXCHANGE;  // (stages, lse | delta, 32)
     float dk[HD / 2], dv[HD / 2];
     UNROLL for (int i = 0; i < HD / 2; i++) dk[i] = 0.0f, dv[i] = 0.0f;
     AttnRows<HD> k, v;
@@ -146,9 +146,10 @@ attention_dkdv_kernel(floatX* dqkv, const float* delta, const floatX* dout, cons
         int next = n + ATTN_STAGES - 1;
         if (next < count) {
             int h = group * heads + next / per_head, t = (start + next % per_head) * ATTN_STREAM, stage = next % ATTN_STAGES;
-            const floatX *q = qkv + in_at + t * in_row + attention_q_at(s, h), *g = dout + ((size_t)b * s.T + t) * out_row + h * s.D;
-            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(2, stage, 0), q, in_row, s.T - t, s.D);
-            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(2, stage, 1), g, out_row, s.T - t, s.D);
+            const floatX* q = qkv + in_at + t * in_row + attention_q_at(s, h);
+            const floatX* g = dout + ((size_t)b * s.T + t) * out_row + h * s.D;
+            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(ATTN_BACKWARD, stage, 0), q, in_row, s.T - t, s.D);
+            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(ATTN_BACKWARD, stage, 1), g, out_row, s.T - t, s.D);
             if (threadIdx.x < 2 * ATTN_STREAM) {  // behind the end: probability 0
                 int row = (int)threadIdx.x % ATTN_STREAM, is_delta = (int)threadIdx.x / ATTN_STREAM;
                 size_t at = ((size_t)b * s.NH + h) * s.T + t + row;
@@ -162,7 +163,7 @@ attention_dkdv_kernel(floatX* dqkv, const float* delta, const floatX* dout, cons
         cp_async_wait<ATTN_STAGES - 1>();
         __syncthreads();
         int stage = n % ATTN_STAGES, query = (start + n % per_head) * ATTN_STREAM;
-        const floatX *q_tile = attn_stream<HD>(2, stage, 0), *dout_tile = attn_stream<HD>(2, stage, 1);
+        const floatX *q_tile = attn_stream<HD>(ATTN_BACKWARD, stage, 0), *dout_tile = attn_stream<HD>(ATTN_BACKWARD, stage, 1);
         const float *lse2 = row_values + stage * 2 * ATTN_STREAM, *shift = lse2 + ATTN_STREAM;
         float p[ATTN_SCORES], ds[ATTN_SCORES];
         if (n == 0 || HD > 64) attn_load_rows<HD>(&k, k_tile);
@@ -171,11 +172,11 @@ attention_dkdv_kernel(floatX* dqkv, const float* delta, const floatX* dout, cons
             bool future = query + score_column(i) < first + slot_row(score_slot(i));
             p[i] = future ? 0.0f : fast_exp2(fmaf(p[i], scale2, -lse2[score_column(i)]));
         }
-        attn_accumulate<HD>(dv, p, dout_tile, attn_exchange<HD>(2));
+        attn_accumulate<HD>(dv, p, dout_tile, attn_exchange<HD>(ATTN_BACKWARD));
         if (n == 0 || HD > 64) attn_load_rows<HD>(&v, v_tile);
         attn_scores<HD>(ds, v, dout_tile);
         UNROLL for (int i = 0; i < ATTN_SCORES; i++) ds[i] = p[i] * (ds[i] - shift[score_column(i)]);
-        attn_accumulate<HD>(dk, ds, q_tile, attn_exchange<HD>(2));
+        attn_accumulate<HD>(dk, ds, q_tile, attn_exchange<HD>(ATTN_BACKWARD));
         __syncthreads();
     }
     float one[ATTN_SLOTS], scale[ATTN_SLOTS];
@@ -211,15 +212,16 @@ attention_dq_kernel(floatX* dqkv, const float* delta, const floatX* dout, const 
     for (int n = 1 - ATTN_STAGES; n < count; n++) {
         int next = n + ATTN_STAGES - 1, key = n * ATTN_STREAM;
         if (next < count) {
-            size_t at = (size_t)next * ATTN_STREAM * in_row;
-            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(2, next % ATTN_STAGES, 0), k + at, in_row, s.T - next * ATTN_STREAM, s.D);
-            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(2, next % ATTN_STAGES, 1), v + at, in_row, s.T - next * ATTN_STREAM, s.D);
+            int t = next * ATTN_STREAM, stage = next % ATTN_STAGES;
+            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(ATTN_BACKWARD, stage, 0), k + t * in_row, in_row, s.T - t, s.D);
+            attn_fetch<HD, ATTN_STREAM>(attn_stream<HD>(ATTN_BACKWARD, stage, 1), v + t * in_row, in_row, s.T - t, s.D);
         }
         cp_async_commit();
         if (n < 0) continue;
         cp_async_wait<ATTN_STAGES - 1>();
         __syncthreads();
-        const floatX *k_tile = attn_stream<HD>(2, n % ATTN_STAGES, 0), *v_tile = attn_stream<HD>(2, n % ATTN_STAGES, 1);
+        const floatX* k_tile = attn_stream<HD>(ATTN_BACKWARD, n % ATTN_STAGES, 0);
+        const floatX* v_tile = attn_stream<HD>(ATTN_BACKWARD, n % ATTN_STAGES, 1);
         float p[ATTN_SCORES], ds[ATTN_SCORES];
         if (n == 0 || HD > 64) attn_load_rows<HD>(&q, q_tile);
         attn_scores<HD>(p, q, k_tile);
@@ -231,7 +233,7 @@ attention_dq_kernel(floatX* dqkv, const float* delta, const floatX* dout, const 
             float x = future ? 0.0f : fast_exp2(fmaf(p[i], scale2, -lse2[slot]));
             ds[i] = x * (ds[i] - shift[slot]);
         }
-        attn_accumulate<HD>(dq, ds, k_tile, attn_exchange<HD>(2));
+        attn_accumulate<HD>(dq, ds, k_tile, attn_exchange<HD>(ATTN_BACKWARD));
         __syncthreads();
     }
     float scale[ATTN_SLOTS];
@@ -246,9 +248,9 @@ attention_dq_kernel(floatX* dqkv, const float* delta, const floatX* dout, const 
 template <int HD>
 static void attn_allow_shared() {
     const cudaFuncAttribute most = cudaFuncAttributeMaxDynamicSharedMemorySize;
-    CUDA_CHECK(cudaFuncSetAttribute(attention_forward_kernel<HD>, most, (int)attn_shared_bytes(HD, ATTN_FORWARD_STATIONS, false)));
-    CUDA_CHECK(cudaFuncSetAttribute(attention_dkdv_kernel<HD>, most, (int)attn_shared_bytes(HD, ATTN_BACKWARD_STATIONS, true)));
-    CUDA_CHECK(cudaFuncSetAttribute(attention_dq_kernel<HD>, most, (int)attn_shared_bytes(HD, ATTN_BACKWARD_STATIONS, false)));
+    CUDA_CHECK(cudaFuncSetAttribute(attention_forward_kernel<HD>, most, attn_shared_bytes(HD, ATTN_FORWARD, false)));
+    CUDA_CHECK(cudaFuncSetAttribute(attention_dkdv_kernel<HD>, most, attn_shared_bytes(HD, ATTN_BACKWARD, true)));
+    CUDA_CHECK(cudaFuncSetAttribute(attention_dq_kernel<HD>, most, attn_shared_bytes(HD, ATTN_BACKWARD, false)));
 }
 static UNUSED void attention_own_init() {
     attn_allow_shared<32>();
@@ -259,7 +261,7 @@ static UNUSED void attention_own_init() {
 template <int HD>
 static void attn_launch_forward(floatX* out, float* lse, const floatX* qkv, AttentionShape s, stream_t stream) {
     dim3 grid((s.T + ATTN_STATION - 1) / ATTN_STATION, s.NH, s.B);
-    LAUNCH_SHARED(attention_forward_kernel<HD>, grid, dim3(ATTN_THREADS), attn_shared_bytes(HD, ATTN_FORWARD_STATIONS, false), stream)
+    LAUNCH_SHARED(attention_forward_kernel<HD>, grid, dim3(ATTN_THREADS), attn_shared_bytes(HD, ATTN_FORWARD, false), stream)
     (out, lse, qkv, s, attention_scale(s) * ATTN_LOG2E);
 }
 
@@ -269,9 +271,9 @@ static void attn_launch_backward(floatX* dqkv, const float* delta, const floatX*
     int blocks = (s.T + ATTN_STATION - 1) / ATTN_STATION;
     float scale2 = attention_scale(s) * ATTN_LOG2E;
     dim3 keys(blocks, s.NKV, s.B), queries(blocks, s.NH, s.B), block(ATTN_THREADS);
-    LAUNCH_SHARED(attention_dkdv_kernel<HD>, keys, block, attn_shared_bytes(HD, ATTN_BACKWARD_STATIONS, true), stream)
+    LAUNCH_SHARED(attention_dkdv_kernel<HD>, keys, block, attn_shared_bytes(HD, ATTN_BACKWARD, true), stream)
     (dqkv, delta, dout, lse, qkv, s, scale2);
-    LAUNCH_SHARED(attention_dq_kernel<HD>, queries, block, attn_shared_bytes(HD, ATTN_BACKWARD_STATIONS, false), stream)
+    LAUNCH_SHARED(attention_dq_kernel<HD>, queries, block, attn_shared_bytes(HD, ATTN_BACKWARD, false), stream)
     (dqkv, delta, dout, lse, qkv, s, scale2);
 }
 

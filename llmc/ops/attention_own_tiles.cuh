@@ -10,8 +10,8 @@ What the own attention kernels are made of: tiles in shared memory, and two prod
 
 A lane holds 16 values of s and HD / 2 of sum; which ones differs, and the kernels only ask (score_column, slot_row, ..):
 
-    bf16, fp16   mma.sync 16 x 8 x 16 with fp32 sums: 2 rows a lane, row pieces shared by 4 lanes; s becomes the left operand of the
-                 next product in registers
+    bf16, fp16   mma.sync 16 x 8 x 16 with fp32 sums: 2 rows a lane, 4 lanes a row; s becomes the left operand of the next product
+                 in registers
     fp32         plain multiply-adds: 4 rows x 4 columns a lane, 8 lanes a row; s goes through a warp's own piece of shared memory
 
 The head size D (a multiple of 8) is padded with zeros to HD = 32, 64 or 128, rows behind T likewise.

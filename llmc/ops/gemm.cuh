@@ -38,8 +38,8 @@ UNUSED static void matmul_forward(Gemm* g, Y* y, const floatX* x, const floatX* 
 }
 
 // z (rows,out) = x (rows,in) . w (out,in)^T + bias (out, NULL: none); a (rows,out) = gelu(z). z NULL: only a is wanted.
-UNUSED static void matmul_forward_gelu(Gemm* g, floatX* z, floatX* a, const floatX* x, const floatX* w, const floatX* bias, int rows,
-                                       int in, int out, int gelu_kind, stream_t stream) {
+UNUSED static void matmul_forward_gelu(Gemm* g, floatX* z, floatX* a, const floatX* x, const floatX* w, const floatX* bias,
+                                       int rows, int in, int out, int gelu_kind, stream_t stream) {
     GemmCall c = {GEMM_FORWARD, rows, in, out, is_float(a), false, bias, x, w, a, 1.0f, gelu_kind, true, false, z};
 #if GPU_EXECUTION
     if (z) c.result = z;
@@ -57,7 +57,7 @@ UNUSED static void matmul_dinput(Gemm* g, floatX* dx, const floatX* dy, const fl
     gemm_multiply(g, &c, stream);
 }
 
-// dz (rows,in) = (dy (rows,out) . w (out,in)) * gelu'(z (rows,in)): the gradient before the activation that made the layer's input
+// dz (rows,in) = (dy (rows,out) . w (out,in)) * gelu'(z (rows,in)): the gradient before the activation that fed this layer
 UNUSED static void matmul_dinput_gelu(Gemm* g, floatX* dz, const floatX* dy, const floatX* w, const floatX* z, int rows, int in,
                                       int out, int gelu_kind, stream_t stream) {
     floatX* z_read = (floatX*)z;
@@ -68,7 +68,7 @@ UNUSED static void matmul_dinput_gelu(Gemm* g, floatX* dz, const floatX* dy, con
 #endif
 }
 
-// dw (out,in) fp32 = alpha * dy (rows,out)^T . x (rows,in) + (accumulate ? dw : 0). Storing first saves a pass that zeroes gradients.
+// dw (out,in) fp32 = alpha * dy (rows,out)^T . x (rows,in) + (accumulate ? dw : 0). Storing first saves a pass of zeroing.
 UNUSED static void matmul_dweight(Gemm* g, float* dw, const floatX* dy, const floatX* x, int rows, int in, int out, float alpha,
                                   bool accumulate, stream_t stream) {
     GemmCall c = {GEMM_DWEIGHT, rows, in, out, true, accumulate, NULL, dy, x, dw, alpha, 0, false, false, NULL};

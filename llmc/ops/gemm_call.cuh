@@ -13,20 +13,20 @@ One matrix product as a value: what gemm.cuh's functions hand to whichever of ge
 typedef enum { GEMM_FORWARD, GEMM_DINPUT, GEMM_DWEIGHT } GemmKind;
 
 typedef struct {
-    GemmKind kind;               // these six are also the key of a plan (of bias: whether there is one)
+    GemmKind kind;  // these six are also the key of a plan (of bias: whether there is one)
     int rows, in, out;
-    bool result_is_float;        // else floatX
-    bool accumulate;             // result += ..
-    const floatX* bias;          // (out) or NULL; forward only
+    bool result_is_float;  // else floatX
+    bool accumulate;       // result += ..
+    const floatX* bias;    // (out) or NULL; forward only
 
     const floatX *left, *right;  // the factors in the order of the table
     void* result;
-    float alpha;                 // factor of the sums, not of the bias
+    float alpha;  // factor of the sums, not of the bias
 
-    int gelu_kind;               // CPU only, for the two below
-    bool gelu_forward;           // result = gelu(sum + bias), and z = sum + bias unless z is NULL
-    bool gelu_backward;          // result = sum * gelu'(z)
-    floatX* z;                   // shape of the result
+    int gelu_kind;       // CPU only, for the two below
+    bool gelu_forward;   // result = gelu(sum + bias), and z = sum + bias unless z is NULL
+    bool gelu_backward;  // result = sum * gelu'(z)
+    floatX* z;           // shape of the result
 } GemmCall;
 
 DEVICE bool is_float(const float*) { return true; }

@@ -20,6 +20,10 @@ A tile's sums are fp32 until the whole of k is in them, then scaled, biased, act
 The k blocks depend on k alone, and a tile belongs to one thread: the result has the same bits for any number of threads.
 Nothing is allocated after gemm_init, whatever the sizes; larger problems are walked in more chunks of the same buffers.
 With too few own panels for all threads, the threads form a grid and split the shared side too.
+
+Measured on Zen 4 at 512 rows of GPT-2 124M: 92-93 % of the tile's own speed; storing takes 2-3 %, packing the rest. Tried and
+dropped, all within noise: k blocks of 256 or 512, handfuls of 96 or 384 lines, software prefetch of the next handful's source
+and of the lines that a tile will be stored to.
 */
 #pragma once
 
@@ -40,24 +44,26 @@ enum {
 
 typedef struct Gemm {
     TileKind tile;
-    int threads;      // at most this many take part
-    float* shared;    // packed group of the shared side
-    float* own;       // per thread: packed handful
-    float* sums;      // tiles between k blocks; per thread, or for the whole chunk if there are several groups
+    int threads;    // at most this many take part
+    float* shared;  // packed group of the shared side
+    float* own;     // per thread: packed handful
+    float* sums;    // tiles between k blocks; per thread, or for the whole chunk if there are several groups
     size_t own_floats, sums_floats;
-    int plans_made;   // always 0 here: there is nothing to plan
+    int plans_made;  // always 0 here: there is nothing to plan
 } Gemm;
 
 // Everything that the threads of one product agree on
 typedef struct {
     Side shared, own;
     bool left_is_shared;
-    int k, kc, blocks, group;    // values of k, of a block; blocks in all, in a group
-    int s_step, o_step;          // panels of a chunk of either side
+    int k, kc, blocks, group;  // values of k, of a block; blocks in all, in a group
+    int s_step, o_step;        // panels of a chunk of either side
     const Store* store;
 } Product;
 
-typedef struct { int begin, end; } Range;
+typedef struct {
+    int begin, end;
+} Range;
 
 static float* alloc_panels(size_t floats) {
     size_t huge = (size_t)2 << 20, bytes = round_up(floats * sizeof(float), huge);
@@ -236,7 +242,8 @@ static void gemm_run(Gemm* g, Side left, Side right, int k, const Store* store) 
 }
 
 // Nothing to plan on the CPU; see gemm_cublaslt.cuh
-UNUSED static void gemm_plan(Gemm* g, GemmKind kind, int rows, int in, int out, bool result_is_float, bool bias, bool accumulate) {
+UNUSED static void gemm_plan(Gemm* g, GemmKind kind, int rows, int in, int out, bool result_is_float, bool bias,
+                             bool accumulate) {
     (void)g, (void)kind, (void)rows, (void)in, (void)out, (void)result_is_float, (void)bias, (void)accumulate;
 }
 

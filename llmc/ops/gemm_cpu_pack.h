@@ -19,10 +19,10 @@ The 8-wide loads also serve the avx512 tile: packing waits for memory, not for a
 
 typedef struct {
     const floatX* data;
-    int size, ld;       // lines; elements between lines (k_contiguous) or between values of k
+    int size, ld;  // lines; elements between lines (k_contiguous) or between values of k
     bool k_contiguous;
     TileKind tile;
-    int width;          // lines of a panel: MR or NR of the tile
+    int width;  // lines of a panel: MR or NR of the tile
 } Side;
 
 static inline int side_panels(const Side* s) { return (s->size + s->width - 1) / s->width; }

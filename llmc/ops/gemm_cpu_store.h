@@ -17,13 +17,13 @@ that recomputes gelu(z) gets the same bits.
 typedef enum { STORE_LINEAR, STORE_GELU, STORE_DGELU } StoreKind;
 typedef struct {
     StoreKind kind;
-    int m, n;             // the result is (m,n), rows contiguous
-    void* y;              // (m,n): y, a or dz
-    bool y_is_float;      // y is float*, else floatX*
-    bool accumulate;      // LINEAR only
-    float alpha;          // LINEAR only
-    const floatX* bias;   // (n) or NULL
-    floatX* z;            // (m,n) GELU: written unless NULL. DGELU: read
+    int m, n;            // the result is (m,n), rows contiguous
+    void* y;             // (m,n): y, a or dz
+    bool y_is_float;     // y is float*, else floatX*
+    bool accumulate;     // LINEAR only
+    float alpha;         // LINEAR only
+    const floatX* bias;  // (n) or NULL
+    floatX* z;           // (m,n) GELU: written unless NULL. DGELU: read
     int gelu_kind;
 } Store;
 
@@ -56,21 +56,21 @@ static inline void store_row(const Store* s, size_t at, const float* sums, const
     float* y32 = (float*)s->y + at;
     bool erf = s->gelu_kind == GELU_ERF;
     switch (s->kind) {
-    case STORE_LINEAR:
-        if (s->y_is_float && s->accumulate) store_linear<float, true>(y32, sums, bias, n, s->alpha);
-        else if (s->y_is_float) store_linear<float, false>(y32, sums, bias, n, s->alpha);
-        else if (s->accumulate) store_linear<floatX, true>(y, sums, bias, n, s->alpha);
-        else store_linear<floatX, false>(y, sums, bias, n, s->alpha);
-        return;
-    case STORE_GELU:
-        if (erf && z) store_gelu<GELU_ERF, true>(y, z, sums, bias, n);
-        else if (erf) store_gelu<GELU_ERF, false>(y, z, sums, bias, n);
-        else if (z) store_gelu<GELU_TANH, true>(y, z, sums, bias, n);
-        else store_gelu<GELU_TANH, false>(y, z, sums, bias, n);
-        return;
-    case STORE_DGELU:
-        if (erf) store_dgelu<GELU_ERF>(y, z, sums, n);
-        else store_dgelu<GELU_TANH>(y, z, sums, n);
+        case STORE_LINEAR:
+            if (s->y_is_float && s->accumulate) store_linear<float, true>(y32, sums, bias, n, s->alpha);
+            else if (s->y_is_float) store_linear<float, false>(y32, sums, bias, n, s->alpha);
+            else if (s->accumulate) store_linear<floatX, true>(y, sums, bias, n, s->alpha);
+            else store_linear<floatX, false>(y, sums, bias, n, s->alpha);
+            return;
+        case STORE_GELU:
+            if (erf && z) store_gelu<GELU_ERF, true>(y, z, sums, bias, n);
+            else if (erf) store_gelu<GELU_ERF, false>(y, z, sums, bias, n);
+            else if (z) store_gelu<GELU_TANH, true>(y, z, sums, bias, n);
+            else store_gelu<GELU_TANH, false>(y, z, sums, bias, n);
+            return;
+        case STORE_DGELU:
+            if (erf) store_dgelu<GELU_ERF>(y, z, sums, n);
+            else store_dgelu<GELU_TANH>(y, z, sums, n);
     }
 }
 

@@ -30,7 +30,10 @@ roundings over all k, and a wait for memory at the start).
 typedef enum { TILE_PLAIN, TILE_AVX2, TILE_AVX512, TILE_KINDS } TileKind;
 enum { TILE_MAX_MR = 8, TILE_MAX_NR = 48 };
 
-typedef struct { const char* name; int mr, nr; } TileShape;
+typedef struct {
+    const char* name;
+    int mr, nr;
+} TileShape;
 static const TileShape TILE_SHAPES[TILE_KINDS] = {{"plain", 4, 8}, {"avx2", 6, 16}, {"avx512", 8, 48}};
 
 UNUSED static bool tile_supported(TileKind kind) {
@@ -56,7 +59,7 @@ UNUSED static TileKind tile_choose(void) {
 #if defined(__x86_64__)
 // tile (8,48) = or += a (kc,8)^T . b (kc,48)
 TARGET_AVX512 __attribute__((noinline, unused)) static void multiply_avx512(int kc, const float* a, const float* b, float* tile,
-                                                                             bool add) {
+                                                                            bool add) {
     __m512 c[8][3];
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) c[i][0] = c[i][1] = c[i][2] = _mm512_setzero_ps();
@@ -87,7 +90,7 @@ TARGET_AVX512 __attribute__((noinline, unused)) static void multiply_avx512(int 
 
 // tile (6,16) = or += a (kc,6)^T . b (kc,16)
 TARGET_AVX2 __attribute__((noinline, unused)) static void multiply_avx2(int kc, const float* a, const float* b, float* tile,
-                                                                         bool add) {
+                                                                        bool add) {
     __m256 c[6][2];
 #pragma GCC unroll 6
     for (int i = 0; i < 6; i++) c[i][0] = c[i][1] = _mm256_setzero_ps();
@@ -143,9 +146,9 @@ __attribute__((noinline, unused)) static void multiply_plain(int kc, const float
 static inline void tile_multiply(TileKind kind, int kc, const float* a, const float* b, float* tile, bool add) {
     switch (kind) {
 #if defined(__x86_64__)
-    case TILE_AVX512: multiply_avx512(kc, a, b, tile, add); return;
-    case TILE_AVX2: multiply_avx2(kc, a, b, tile, add); return;
+        case TILE_AVX512: multiply_avx512(kc, a, b, tile, add); return;
+        case TILE_AVX2: multiply_avx2(kc, a, b, tile, add); return;
 #endif
-    default: multiply_plain(kc, a, b, tile, add);
+        default: multiply_plain(kc, a, b, tile, add);
     }
 }

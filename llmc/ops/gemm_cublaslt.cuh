@@ -1,8 +1,9 @@
 /*
 Matrix products on the GPU: cublasLtMatmul with a plan for every shape, made once.
 
-cuBLASLt thinks in columns. A row-major matrix (R,C) is, byte for byte, the column-major matrix (C,R) = its transpose, with leading
-dimension C. So instead of result (m,n) = left (m,k) . right (k,n) we ask for the transpose of all of it, right factor first:
+cuBLASLt thinks in columns. A row-major matrix (R,C) is, byte for byte, the column-major matrix (C,R) = its transpose, with
+leading dimension C. So instead of result (m,n) = left (m,k) . right (k,n) we ask for the transpose of all of it, right factor
+first:
 
     row-major, ours                    column-major, cuBLASLt's          A, op          B, op          D, ld
     y  (rows,out) = x . w^T            y^T  = w . x^T                    w   (in,out) T  x  (in,rows)  N  (out,rows) out
@@ -12,10 +13,10 @@ dimension C. So instead of result (m,n) = left (m,k) . right (k,n) we ask for th
 D's columns are our rows, so a bias over `out` runs along a column of D: exactly cuBLASLt's BIAS epilogue. accumulate is beta = 1
 with C = D. Sums are fp32 (CUBLAS_COMPUTE_32F); fp32 storage uses TF32 only if g->allow_tf32 was set before planning.
 
-A plan is descriptors + the first algorithm that the heuristic offers, kept for the life of the Gemm: same plan, same bits. Split-K is
-permitted (a weight gradient has fewer tiles than the card has processors), with partial sums in fp32, in place or in the workspace,
-never in the output type. cuBLASLt may refuse a floatX bias for an fp32 result; such a plan adds the bias with a kernel of ours.
-Plan before the first step: a miss inside a step works, but costs host time and shows in g->plans_made.
+A plan is descriptors + the first algorithm that the heuristic offers, kept for the life of the Gemm: same plan, same bits.
+Split-K is permitted (a weight gradient has fewer tiles than the card has processors), with partial sums in fp32, in place or in
+the workspace, never in the output type. cuBLASLt may refuse a floatX bias for an fp32 result; such a plan adds the bias with a
+kernel of ours. Plan before the first step: a miss inside a step works, but costs host time and shows in g->plans_made.
 */
 #pragma once
 
@@ -26,9 +27,9 @@ Plan before the first step: a miss inside a step works, but costs host time and 
 enum { GEMM_MAX_PLANS = 256, GEMM_OFFERS = 8, GEMM_ALIGNMENT = 16 };
 
 typedef struct {
-    GemmCall call;       // only its shape and flags count; bias is NULL or not
+    GemmCall call;  // only its shape and flags count; bias is NULL or not
     bool tf32;
-    bool bias_apart;     // the library would not fuse the bias
+    bool bias_apart;  // the library would not fuse the bias
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t A, B, D;
     cublasLtMatmulAlgo_t algorithm;
@@ -38,16 +39,16 @@ typedef struct Gemm {
     cublasLtHandle_t handle;
     void* workspace;
     size_t workspace_bytes;
-    bool allow_tf32;     // fp32 storage: multiply with 10-bit mantissas on tensor cores. Set it before planning.
-    int plans_made;      // stays put once training runs
+    bool allow_tf32;  // fp32 storage: multiply with 10-bit mantissas on tensor cores. Set it before planning.
+    int plans_made;   // stays put once training runs
     GemmPlan plans[GEMM_MAX_PLANS];
 } Gemm;
 
 UNUSED __attribute__((noreturn)) static void gemm_fail(const GemmCall* c, const char* what, cublasStatus_t status) {
     const char* kinds[] = {"forward", "dinput", "dweight"};
-    fail("matrix product %s, rows %d, in %d, out %d, %s -> %s%s%s: %s: %s", kinds[c->kind], c->rows, c->in, c->out, PRECISION_NAME,
-         c->result_is_float ? "fp32" : PRECISION_NAME, c->bias ? ", bias" : "", c->accumulate ? ", accumulate" : "", what,
-         cublasLtGetStatusString(status));
+    fail("matrix product %s, rows %d, in %d, out %d, %s -> %s%s%s: %s: %s", kinds[c->kind], c->rows, c->in, c->out,
+         PRECISION_NAME, c->result_is_float ? "fp32" : PRECISION_NAME, c->bias ? ", bias" : "",
+         c->accumulate ? ", accumulate" : "", what, cublasLtGetStatusString(status));
 }
 
 static inline void gemm_check(const GemmCall* c, const char* what, cublasStatus_t status) {
@@ -87,7 +88,11 @@ static void gemm_set(GemmPlan* p, cublasLtMatmulDescAttributes_t attribute, V va
 static bool gemm_choose(Gemm* g, GemmPlan* p) {
     cublasLtMatmulPreference_t wish;
     uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, align = GEMM_ALIGNMENT;
-    struct { cublasLtMatmulPreferenceAttributes_t name; const void* value; size_t bytes; } attributes[] = {
+    struct {
+        cublasLtMatmulPreferenceAttributes_t name;
+        const void* value;
+        size_t bytes;
+    } attributes[] = {
         {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &g->workspace_bytes, sizeof g->workspace_bytes},
         {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions},
         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &align, sizeof align},
@@ -97,15 +102,17 @@ static bool gemm_choose(Gemm* g, GemmPlan* p) {
     };
     gemm_check(&p->call, "preference", cublasLtMatmulPreferenceCreate(&wish));
     for (size_t i = 0; i < sizeof attributes / sizeof attributes[0]; i++) {
-        cublasStatus_t set = cublasLtMatmulPreferenceSetAttribute(wish, attributes[i].name, attributes[i].value, attributes[i].bytes);
+        cublasStatus_t set =
+            cublasLtMatmulPreferenceSetAttribute(wish, attributes[i].name, attributes[i].value, attributes[i].bytes);
         gemm_check(&p->call, "preference", set);
     }
     cublasLtMatmulHeuristicResult_t offers[GEMM_OFFERS];
     int count = 0;
-    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(g->handle, p->operation, p->A, p->B, p->D, p->D, wish, GEMM_OFFERS, offers,
-                                                           &count);
+    cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(g->handle, p->operation, p->A, p->B, p->D, p->D, wish, GEMM_OFFERS, offers, &count);
     cublasLtMatmulPreferenceDestroy(wish);
-    if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED) gemm_fail(&p->call, "choosing an algorithm", status);
+    if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED)
+        gemm_fail(&p->call, "choosing an algorithm", status);
     for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; i++) {  // sorted by estimated time
         if (offers[i].state != CUBLAS_STATUS_SUCCESS || offers[i].workspaceSize > g->workspace_bytes) continue;
         p->algorithm = offers[i].algo;
@@ -116,8 +123,8 @@ static bool gemm_choose(Gemm* g, GemmPlan* p) {
 
 static GemmPlan* gemm_make_plan(Gemm* g, const GemmCall* c) {
     if (c->rows < 1 || c->in < 1 || c->out < 1 || c->rows % 8 || c->in % 8 || c->out % 8) {
-        fail("matrix product of rows %d, in %d, out %d: on the GPU all three must be multiples of 8; pad the tensor", c->rows, c->in,
-             c->out);
+        fail("matrix product of rows %d, in %d, out %d: on the GPU all three must be multiples of 8; pad the tensor", c->rows,
+             c->in, c->out);
     }
     if (g->plans_made == GEMM_MAX_PLANS) fail("more than %d different matrix products: raise GEMM_MAX_PLANS", GEMM_MAX_PLANS);
     GemmPlan* p = &g->plans[g->plans_made];
@@ -165,25 +172,26 @@ static GemmPlan* gemm_find_plan(Gemm* g, const GemmCall* c) {
 }
 
 // Makes the plan for a product that a step will ask for: after these calls, a step plans nothing.
-UNUSED static void gemm_plan(Gemm* g, GemmKind kind, int rows, int in, int out, bool result_is_float, bool bias, bool accumulate) {
+UNUSED static void gemm_plan(Gemm* g, GemmKind kind, int rows, int in, int out, bool result_is_float, bool bias,
+                             bool accumulate) {
     const floatX* some = bias ? (const floatX*)g->workspace : NULL;
-    GemmCall c = {kind, rows, in, out, result_is_float || PRECISION == PRECISION_FP32, accumulate, some, NULL, NULL, NULL, 1, 0, false, false, NULL};
+    GemmCall c = {kind, rows,  in,    out, result_is_float || PRECISION == PRECISION_FP32, accumulate, some, NULL, NULL, NULL, 1,
+                  0,    false, false, NULL};
     gemm_find_plan(g, &c);
 }
 
 // y (rows,out) += bias (out): only where the library would not fuse it
 KERNEL gemm_bias_kernel(float* RESTRICT y, const floatX* RESTRICT bias, int rows, int out) {
-    FOR_ROWS(r, rows) {
-        FOR_LANES(i, out) y[(size_t)r * out + i] += to_float(bias[i]);
-    }
+    FOR_ROWS(r, rows) { FOR_LANES(i, out) y[(size_t)r * out + i] += to_float(bias[i]); }
 }
 
 UNUSED static void gemm_multiply(Gemm* g, const GemmCall* c, cudaStream_t stream) {
     GemmPlan* p = gemm_find_plan(g, c);
     if (c->bias && !p->bias_apart) gemm_set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)c->bias);
     float beta = c->accumulate ? 1.0f : 0.0f;
-    gemm_check(c, "running", cublasLtMatmul(g->handle, p->operation, &c->alpha, c->right, p->A, c->left, p->B, &beta, c->result, p->D,
-                                            c->result, p->D, &p->algorithm, g->workspace, g->workspace_bytes, stream));
+    gemm_check(c, "running",
+               cublasLtMatmul(g->handle, p->operation, &c->alpha, c->right, p->A, c->left, p->B, &beta, c->result, p->D,
+                              c->result, p->D, &p->algorithm, g->workspace, g->workspace_bytes, stream));
     if (c->bias && p->bias_apart) {
         if (!c->result_is_float) gemm_fail(c, "bias", CUBLAS_STATUS_NOT_SUPPORTED);
         LAUNCH(gemm_bias_kernel, c->rows, c->out >= 1024 ? 256 : WARP, stream)((float*)c->result, c->bias, c->rows, c->out);

@@ -23,14 +23,14 @@ A unit is 256 elements (params.h); unit_flags has one byte per unit, so one laun
 #include "guard.h"
 
 enum { UNIT_DECAY = 1, UNIT_CLEAR = 2 };  // weight decay applies; the gradient is set to zero after use
-enum { NORM_TEAMS = 512, STEP_LOSSES = 8 };
+enum { NORM_TEAMS = 4096, STEP_LOSSES = 8 };
 
 // What the host decides for a step; passed by value.
 typedef struct {
     float lr, beta1, beta2, eps, weight_decay;
     float grad_clip;                 // largest global norm, 0 = off
     bool scale_loss;                 // fp16: the loss scale is at work
-    bool halt;                       // after a skipped step skip all later ones too: the run is about to stop
+    bool halt;                       // after a hopeless step skip all later ones: the run is about to stop
     float loss_factor[STEP_LOSSES];  // turns a sum of losses into the mean, per target offset
 } StepInputs;
 
@@ -42,6 +42,7 @@ typedef struct {
     float grad_factor;          // 1/loss_scale times the clip factor
     float bias1, bias2;         // 1 - beta^t
     int skip;                   // 1: this step changed nothing
+    int hopeless;               // 1: and no smaller loss scale could have helped
     int skipped;                // how many did, in all
     int steps;                  // t, updates done
     LossScale scaler;           // fp16 loss scale (optim/guard.h); scale stays 1 otherwise
@@ -77,7 +78,8 @@ KERNEL step_finish_kernel(StepState* s, StepInputs in, const float* partial, int
         if (!FIRST_LANE) continue;
         float scale = s->scaler.scale, norm = sqrtf(squares) / scale;
         finite = finite && isfinite(squares);
-        if (in.halt && s->skip) finite = false;
+        if (in.halt && s->hopeless) finite = false;
+        s->hopeless = !finite && (!in.scale_loss || loss_scale_exhausted(&s->scaler, finite));
         s->in = in;
         s->grad_norm = norm;
         s->skip = !finite;
@@ -131,7 +133,7 @@ UNUSED static void adamw_step(const ParamTable* table, float* masters, floatX* w
     (void)stream;
     int units = (int)(table->size / PARAM_UNIT);
     int teams = device_teams(NORM_TEAMS);
-    LAUNCH(norm_kernel, teams, 256, stream)(partial, grads, units);
+    LAUNCH(norm_kernel, teams, WARP, stream)(partial, grads, units);
     LAUNCH(step_finish_kernel, 1, 1024, stream)(state, in, partial, teams, losses, offsets, N);
     int grid = units / 8 < 4096 ? units : 4096 * 8;
     (void)grid;
