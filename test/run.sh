@@ -48,13 +48,16 @@ report() { # name seconds exit-code log
     [ "$f" = 0 ] || mark=✗
     printf '  %s %-24s %4d passed %4d failed %4d skipped %6d s  %s\n' "$mark" "$1" "$p" "$f" "$s" "$2" "$note"
     [ "$f" = 0 ] || grep -v -E '^\[ +(RUN|OK) +\]|^ *skip(ped)?: ' "$4" | tail -30 | cut -c 1-400 | sed 's/^/      /'
-    [ "$s" = 0 ] || grep -E '^ *(skipped|skip): ' "$4" | sort -u | sed 's/^ */      /' || echo "      skipped: (it does not say why)"
+    [ "$s" = 0 ] || {
+        grep -E '^ *skip(ped)?: ' "$4" ||
+            sed -n 's/^\[  SKIPPED \] \([a-zA-Z_0-9]*\)$/skipped: \1 (it does not say why)/p' "$4"
+    } | sort -u | sed 's/^ */      /'
 }
 
 run() { # name command...
     local name=$1 began=$SECONDS code
     shift
-    timeout -k 10 "$LIMIT" "$@" >"$work/log" 2>&1 </dev/null
+    { timeout -k 10 "$LIMIT" "$@" >"$work/log" 2>&1 </dev/null; } 2>/dev/null # bash's own word on a crash
     code=$?
     report "$name" $((SECONDS - began)) "$code" "$work/log"
 }

@@ -15,7 +15,8 @@ CUDA_OWN='^(__cudaRegisterLinkedBinary|__fatbinwrap|__nv_|__cuda)'
 strong() { nm --defined-only "$1" | awk '$(NF-1) ~ /^[TDBRCGS]$/ {print $NF}'; }
 weak() { nm --defined-only "$1" | awk '$(NF-1) ~ /^[WVu]$/ {print $NF}'; }
 
-objects=$(ls build/cpu_*.o build/cuda_*.o 2>/dev/null)
+objects=$(ls build/cpu_*.o 2>/dev/null)
+grep -q '^HAVE_CUDA' build/found.mk && objects+=" $(ls build/cuda_*.o 2>/dev/null)"
 [ -n "$objects" ] || fail "no object files in build/: build first"
 mains=0
 for object in $objects; do
