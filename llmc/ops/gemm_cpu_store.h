@@ -4,10 +4,11 @@ of the result. What is fused here costs no pass over memory: scale, bias, adding
 
     STORE_LINEAR  y = alpha * sum + bias (+ y)            y fp32 or floatX
     STORE_GELU    z = sum + bias; a = gelu(z)             both floatX; z may be NULL
-    STORE_DGELU   dz = sum * gelu'(z)                     floatX
+    STORE_DGELU   dz = round(sum) * gelu'(z)              floatX
 
-Sums are fp32 until here and are rounded to the storage type once. GELU is applied to z as it is stored, so that a backward pass
-that recomputes gelu(z) gets the same bits.
+Sums are fp32 until here and are rounded to the storage type once. GELU is applied to z as it is stored, and its derivative to the
+sum as it would be stored, so that a product followed by a separate pass (a GPU, a backward pass that recomputes gelu(z)) gets the
+same bits.
 */
 #pragma once
 
@@ -48,7 +49,11 @@ static void store_gelu(floatX* RESTRICT a, floatX* RESTRICT z, const float* REST
 
 template <int GELU>
 static void store_dgelu(floatX* RESTRICT dz, const floatX* RESTRICT z, const float* RESTRICT sums, int n) {
-    for (int i = 0; i < n; i++) from_float(dz + i, sums[i] * gelu_grad(to_float(z[i]), GELU));
+    for (int i = 0; i < n; i++) {
+        floatX da;
+        from_float(&da, sums[i]);
+        from_float(dz + i, to_float(da) * gelu_grad(to_float(z[i]), GELU));
+    }
 }
 
 static inline void store_row(const Store* s, size_t at, const float* sums, const float* bias, int n) {
