@@ -30,10 +30,17 @@ fi
 if [ -n "$(found HAVE_CUDNN)" ]; then
     if [ -f build/attention_cudnn.o ]; then pass; else fail "attention_cudnn.cpp does not compile"; fi
 else
-    skip "cuDNN attention: $(grep -E 'cuDNN' build/found.txt | sed 's/^ *– *//; s/  */ /g' || true)"
+    why=$(grep cuDNN build/found.txt | sed 's/^ *– *//; s/  */ /g')
+    skip "cuDNN attention: ${why:-no CUDA variants here}"
 fi
-if nvidia-smi -L >/dev/null 2>&1; then
-    if ./train_gpt2cu --device cuda --dry_run >/dev/null 2>&1; then pass; else fail "--device cuda --dry_run fails though nvidia-smi lists a GPU"; fi
+if nvidia-smi -L >/dev/null 2>&1 && [ -n "$(found HAVE_CUDA)" ]; then
+    d=$(mktemp -d "${TMPDIR:-/tmp}/ahead-gpu.XXXXXX") && trap 'rm -rf "$d"' EXIT
+    data/make_corpus --bytes 20000 --seed 1 --out "$d/text" && data/prepare --tokenizer bytes --out "$d/t" "$d/text" >/dev/null
+    for precision in bf16 fp32 fp16; do
+        if said=$(./train_gpt2cu --device cuda --precision $precision --input_bin "$d/t_0*.bin" --input_val_bin "$d/t_0*.bin" \
+            --n_layer 2 --n_head 2 --n_embd 64 --vocab_size 257 --sequence_length 64 --batch_size 4 --num_iterations 10 \
+            --val_loss_every 10 --val_batch_size 4 --val_tokens 2048 2>&1); then pass; else fail "10 steps on the GPU in $precision: $(tail -2 <<<"$said")"; fi
+    done
 else
     skip "CUDA kernels on a GPU: none visible here, they were compiled and not run"
 fi
