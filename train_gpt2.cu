@@ -104,12 +104,12 @@ typedef struct {
     Sampler sampler;
     Tokenizer tokenizer;
     bool has_tokenizer, has_val;
-    int val_rows, val_T;        // rows of a validation batch that run at once; their length
-    double clock;               // wall time when the training clock was last read
-    double val_loss;            // the last one, NAN before the first
-    LoaderState step_start;     // where the step that is running began to read
-    StepState* mirror;          // host copy of the device's step state (page-locked on a GPU)
-    int64_t pending;            // step whose state is on its way to the mirror, -1: none
+    int val_rows, val_T;     // rows of a validation batch that run at once; their length
+    double clock;            // wall time when the training clock was last read
+    double val_loss;         // the last one, NAN before the first
+    LoaderState step_start;  // where the step that is running began to read
+    StepState* mirror;       // host copy of the device's step state (page-locked on a GPU)
+    int64_t pending;         // step whose state is on its way to the mirror, -1: none
 #if GPU_EXECUTION
     cudaEvent_t mirrored;
 #endif
@@ -128,7 +128,9 @@ static Config config_from_options(const Options* o) {
     c.B = o->batch_size;
     c.T = o->sequence_length;
     c.tied = !strcmp(o->tie_embedding, "full");
-    c.recompute = !strcmp(o->recompute, "none") ? RECOMPUTE_NONE : !strcmp(o->recompute, "gelu") ? RECOMPUTE_GELU : RECOMPUTE_BLOCK;
+    c.recompute = !strcmp(o->recompute, "none")   ? RECOMPUTE_NONE
+                  : !strcmp(o->recompute, "gelu") ? RECOMPUTE_GELU
+                                                  : RECOMPUTE_BLOCK;
     config_arch(&c, o->arch);
     config_check(&c, GPU_EXECUTION);
     return c;
@@ -150,11 +152,13 @@ static void check_options(const Options* o) {
     if (o->val_loss_every && o->val_tokens % batch) {
         int works = o->val_batch_size;
         while (works > 1 && o->val_tokens % ((int64_t)works * T_val)) works--;
-        usage_error("--val_tokens %lld is not a multiple of a validation batch of %lld tokens (%d x %d); use --val_batch_size %d%s",
-                    (long long)o->val_tokens, (long long)batch, o->val_batch_size, T_val, works,
-                    o->val_tokens % ((int64_t)works * T_val) ? " and a --val_tokens that --val_sequence_length divides" : "");
+        usage_error(
+            "--val_tokens %lld is not a multiple of a validation batch of %lld tokens (%d x %d); use --val_batch_size %d%s",
+            (long long)o->val_tokens, (long long)batch, o->val_batch_size, T_val, works,
+            o->val_tokens % ((int64_t)works * T_val) ? " and a --val_tokens that --val_sequence_length divides" : "");
     }
-    if (strcmp(o->resume, "0") && !*o->output_dir) usage_error("--resume %s needs --output_dir, where the checkpoints are", o->resume);
+    if (strcmp(o->resume, "0") && !*o->output_dir)
+        usage_error("--resume %s needs --output_dir, where the checkpoints are", o->resume);
     if (GPU_EXECUTION && (o->sequence_length % 8 || T_val % 8)) {
         usage_error("--sequence_length %d: on a GPU it must be a multiple of 8; use %d", o->sequence_length,
                     (int)round_up((size_t)o->sequence_length, 8));
@@ -390,13 +394,18 @@ static int64_t resume_from_checkpoint(Trainer* t) {
     int count = checkpoint_list(t->o.output_dir, &steps);
     free(steps);
     if (!strcmp(t->o.resume, "0")) {
-        if (count) fail("--output_dir %s already holds checkpoints of a run; add --resume auto to continue it, or name another directory",
-                        t->o.output_dir);
+        if (count)
+            fail(
+                "--output_dir %s already holds checkpoints of a run; add --resume auto to continue it, or name another directory",
+                t->o.output_dir);
         return -1;
     }
     char* path = checkpoint_latest(t->o.output_dir);
-    if (!path && !strcmp(t->o.resume, "1")) fail("--resume 1: no usable checkpoint in %s; use --resume auto to start afresh", t->o.output_dir);
-    if (!path && count) fail("--resume auto: none of the %d checkpoints in %s can be read; move them away to start afresh", count, t->o.output_dir);
+    if (!path && !strcmp(t->o.resume, "1"))
+        fail("--resume 1: no usable checkpoint in %s; use --resume auto to start afresh", t->o.output_dir);
+    if (!path && count)
+        fail("--resume auto: none of the %d checkpoints in %s can be read; move them away to start afresh", count,
+             t->o.output_dir);
     if (!path) return -1;
     CheckpointReader r;
     if (!checkpoint_reader_open(&r, path) || !checkpoint_reader_match(&r, &m->table, false)) fail("%s", r.error);
@@ -411,7 +420,8 @@ static int64_t resume_from_checkpoint(Trainer* t) {
     }
     free(host);
     t->run = r.state;
-    LoaderState l = {(uint32_t)t->run.loader[0], 0, (uint64_t)t->run.loader[1], (uint64_t)t->run.loader[2], (uint64_t)t->run.loader[3]};
+    LoaderState l = {(uint32_t)t->run.loader[0], 0, (uint64_t)t->run.loader[1], (uint64_t)t->run.loader[2],
+                     (uint64_t)t->run.loader[3]};
     loader_restore(&t->train.loader, l);
     StepState s = {};
     s.steps = (int)t->run.adam_steps;
@@ -424,7 +434,8 @@ static int64_t resume_from_checkpoint(Trainer* t) {
     flags_parse_text(&old_flags, r.flags, path);
     Text changes = {0, 0, 0};
     int changed = flags_diff(&old_flags, &t->flags, &changes);
-    printf("resuming %s at step %lld%s\n%s", path, (long long)t->run.step, changed ? "; flags that changed:" : "", changed ? changes.data : "");
+    printf("resuming %s at step %lld%s\n%s", path, (long long)t->run.step, changed ? "; flags that changed:" : "",
+           changed ? changes.data : "");
     text_free(&changes);
     flags_free(&old_flags);
     checkpoint_reader_close(&r);
@@ -467,8 +478,10 @@ static void stop_nonfinite(Trainer* t, int64_t step) {
         }
         if (tensor) break;
     }
-    fprintf(stderr, "error: step %lld, micro-step %d: not finite: %s; the weights are as before this step; "
-            "lower --learning_rate, add --grad_clip 1, or go on with --nonfinite skip\n", (long long)step, a, tensor ? tensor : "the gradient norm");
+    fprintf(stderr,
+            "error: step %lld, micro-step %d: not finite: %s; the weights are as before this step; "
+            "lower --learning_rate, add --grad_clip 1, or go on with --nonfinite skip\n",
+            (long long)step, a, tensor ? tensor : "the gradient norm");
     exit(EXIT_NONFINITE);
 }
 
@@ -507,8 +520,8 @@ static void train_step(Trainer* t, int64_t step) {
     if (GPU_EXECUTION) report_step(t);  // of the step before: the device has work queued while the host writes logs
     t->step_start = start;
     StepInputs in = {};
-    in.lr = (float)learning_rate_at((ScheduleKind)flag_choice(&t->flags, "lr_schedule"), step, o->num_iterations, o->learning_rate,
-                                    o->warmup_iters, o->warmdown_iters, o->final_lr_frac);
+    in.lr = (float)learning_rate_at((ScheduleKind)flag_choice(&t->flags, "lr_schedule"), step, o->num_iterations,
+                                    o->learning_rate, o->warmup_iters, o->warmdown_iters, o->final_lr_frac);
     in.beta1 = (float)o->beta1, in.beta2 = (float)o->beta2, in.eps = (float)o->adam_eps;
     in.weight_decay = (float)o->weight_decay, in.grad_clip = (float)o->grad_clip;
     in.scale_loss = PRECISION == PRECISION_FP16;
@@ -549,10 +562,10 @@ static void print_banner(const Trainer* t) {
     flags_changed(&t->flags, &changed);
     printf("flags      %s\n", changed.data);
     printf("device     %s, %s\n", device_text(), PRECISION_NAME);
-    printf("model      %s: %d layers, %d heads, %d wide, vocabulary %d (%d padded), %.2fM parameters\n", t->o.arch, c->L, c->NH, c->C, c->V,
-           c->Vp, params_live(&m->table) / 1e6);
-    printf("batch      %d x %d x %d = %lld tokens a step, %lld in all\n", t->o.batch_size, t->o.sequence_length, t->o.grad_accumulation_steps,
-           (long long)t->o.batch_size * t->o.sequence_length * t->o.grad_accumulation_steps,
+    printf("model      %s: %d layers, %d heads, %d wide, vocabulary %d (%d padded), %.2fM parameters\n", t->o.arch, c->L, c->NH,
+           c->C, c->V, c->Vp, params_live(&m->table) / 1e6);
+    printf("batch      %d x %d x %d = %lld tokens a step, %lld in all\n", t->o.batch_size, t->o.sequence_length,
+           t->o.grad_accumulation_steps, (long long)t->o.batch_size * t->o.sequence_length * t->o.grad_accumulation_steps,
            (long long)t->o.batch_size * t->o.sequence_length * t->o.grad_accumulation_steps * t->o.num_iterations);
     const Arena* arenas[] = {&m->parameters, &m->gradients, &m->optimizer, &m->activations};
     size_t total = 0;
@@ -613,9 +626,19 @@ static void close_run(Trainer* t) {
     else text_add(&path, "%.*sresults.tsv", slash ? (int)(slash - o->output_dir) + 1 : 0, o->output_dir);
     flags_text(&t->flags, &flags);
     const char* commit = getenv("AHEAD_COMMIT");
-    RunResult r = {commit ? commit : "", o->seed, device_text(), PRECISION_NAME, (int64_t)params_live(&t->model.table), t->run.step,
-                   t->run.tokens_seen, t->run.train_seconds, t->val_loss, isinf(t->run.best_val) ? NAN : t->run.best_val, peak,
-                   o->output_dir, flags.data};
+    RunResult r = {commit ? commit : "",
+                   o->seed,
+                   device_text(),
+                   PRECISION_NAME,
+                   (int64_t)params_live(&t->model.table),
+                   t->run.step,
+                   t->run.tokens_seen,
+                   t->run.train_seconds,
+                   t->val_loss,
+                   isinf(t->run.best_val) ? NAN : t->run.best_val,
+                   peak,
+                   o->output_dir,
+                   flags.data};
     results_append(path.data, &r);
     text_free(&path);
     text_free(&flags);
@@ -706,7 +729,10 @@ int main(int argc, char** argv) {
     flags_free(&flags);
     bool bf16 = !strcmp(precision, "bf16"), fp16 = !strcmp(precision, "fp16");
 #if AHEAD_WITH_CUDA
-    if (cuda) return bf16 ? ahead_train_cuda_bf16(argc, argv) : fp16 ? ahead_train_cuda_fp16(argc, argv) : ahead_train_cuda_fp32(argc, argv);
+    if (cuda)
+        return bf16   ? ahead_train_cuda_bf16(argc, argv)
+               : fp16 ? ahead_train_cuda_fp16(argc, argv)
+                      : ahead_train_cuda_fp32(argc, argv);
 #endif
     return bf16 ? ahead_train_cpu_bf16(argc, argv) : fp16 ? ahead_train_cpu_fp16(argc, argv) : ahead_train_cpu_fp32(argc, argv);
 }

@@ -328,7 +328,8 @@ static void finite_differences(void** state) {
                 for (int r = 0; r < 32; r++) slope += sign * (double)m.losses[r] / 32 / (2 * h);
             }
             for (size_t i = 0; i < n; i++) w[i] += h * direction[i];
-            if (fabs(slope - norm) > 0.01 * norm + 2e-4) fail_msg("%s %s: slope %g, gradient %g", ARCHS[a], m.table.rows[id].name, slope, norm);
+            if (fabs(slope - norm) > 0.01 * norm + 2e-4)
+                fail_msg("%s %s: slope %g, gradient %g", ARCHS[a], m.table.rows[id].name, slope, norm);
             free(direction);
         }
         model_free(&m);
@@ -337,11 +338,20 @@ static void finite_differences(void** state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_gpt2),         cmocka_unit_test(golden_gpt2_untied),  cmocka_unit_test(golden_nocap),
-        cmocka_unit_test(golden_nocap_untied), cmocka_unit_test(golden_curve_gpt2),   cmocka_unit_test(golden_curve_nocap),
-        cmocka_unit_test(accumulation),        cmocka_unit_test(recompute_is_the_same), cmocka_unit_test(chunks_are_the_whole),
-        cmocka_unit_test(threads_give_the_same), cmocka_unit_test(causality),         cmocka_unit_test(probabilities),
-        cmocka_unit_test(nan_never_reaches_the_weights), cmocka_unit_test(finite_differences),
+        cmocka_unit_test(golden_gpt2),
+        cmocka_unit_test(golden_gpt2_untied),
+        cmocka_unit_test(golden_nocap),
+        cmocka_unit_test(golden_nocap_untied),
+        cmocka_unit_test(golden_curve_gpt2),
+        cmocka_unit_test(golden_curve_nocap),
+        cmocka_unit_test(accumulation),
+        cmocka_unit_test(recompute_is_the_same),
+        cmocka_unit_test(chunks_are_the_whole),
+        cmocka_unit_test(threads_give_the_same),
+        cmocka_unit_test(causality),
+        cmocka_unit_test(probabilities),
+        cmocka_unit_test(nan_never_reaches_the_weights),
+        cmocka_unit_test(finite_differences),
     };
     return cmocka_run_group_tests_name("model " PRECISION_NAME, tests, NULL, NULL);
 }

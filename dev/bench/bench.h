@@ -11,6 +11,8 @@ Ceilings, by all threads (OMP_NUM_THREADS; cores are what counts, not hyperthrea
     multiply  the GEMM's own register tile on panels that stay in the first two cache levels, GFLOP/s. A loop without loads would
               not notice a neighbour on the same core; this one slows down with the products beside it.
     copy      a[i] = b[i] over 2 x 128 MiB, GB/s read + written      triad  a[i] = b[i] + s c[i] over 3 x 128 MiB
+    update    a[i] += s b[i] over 2 x 128 MiB, GB/s of a read and written, b read. Nothing is fetched only to be overwritten, as
+              the target of a copy is: this is the ceiling that bytes are compared with
 
 Machines are shared and their clocks move: every BENCH_TIME also runs the tile loop between repetitions, and products are compared
 with the fastest loop so far. Times are best and median; best estimates the machine, the distance of the two its noise. Medians
@@ -26,7 +28,7 @@ typedef struct {
     double best, median;
 } Timing;  // seconds
 typedef struct {
-    double multiply, copy, triad;
+    double multiply, copy, triad, update;
 } BenchCeilings;
 
 static BenchCeilings bench_ceilings;
@@ -73,8 +75,9 @@ static double bench_multiply(void) {
     return 2e-9 * count * KC * shape.mr * shape.nr / (bench_now() - start);
 }
 
-// GB/s of a[i] = b[i] + s * c[i] (streams 3) or a[i] = b[i] (streams 2)
-static double bench_stream(int streams) {
+// GB/s of a stream kind; every kind's own reads and writes
+typedef enum { STREAM_COPY, STREAM_TRIAD, STREAM_UPDATE } Stream;
+static double bench_stream(Stream kind) {
     size_t n = (size_t)32 << 20;
     float *a = (float*)xmalloc(n * 4), *b = (float*)xmalloc(n * 4), *c = (float*)xmalloc(n * 4);
     double best = 1e30;
@@ -85,11 +88,14 @@ static double bench_stream(int streams) {
             Chunk mine = my_chunk(n);
             if (try_ < 0) {
                 for (size_t i = mine.begin; i < mine.end; i++) a[i] = b[i] = c[i] = 1.0f;
-            } else if (streams == 2) {
+            } else if (kind == STREAM_COPY) {
                 memcpy(a + mine.begin, b + mine.begin, (mine.end - mine.begin) * sizeof(float));
-            } else {
+            } else if (kind == STREAM_TRIAD) {
 #pragma GCC ivdep
                 for (size_t i = mine.begin; i < mine.end; i++) a[i] = b[i] + 3.0f * c[i];
+            } else {
+#pragma GCC ivdep
+                for (size_t i = mine.begin; i < mine.end; i++) a[i] += 3.0f * b[i];
             }
         }
         double seconds = bench_now() - start;
@@ -98,7 +104,7 @@ static double bench_stream(int streams) {
     free(a);
     free(b);
     free(c);
-    return (double)streams * n * 4 / best * 1e-9;
+    return (kind == STREAM_COPY ? 8.0 : 12.0) * (double)n / best * 1e-9;
 }
 
 static void bench_look_at_ceiling(void) {
@@ -123,17 +129,18 @@ static void bench_look_at_ceiling(void) {
 
 UNUSED static void bench_begin(const char* what) {
     for (int i = 0; i < 10 * BENCH_TRIES; i++) bench_look_at_ceiling();
-    bench_ceilings.copy = bench_stream(2);
-    bench_ceilings.triad = bench_stream(3);
-    printf("%s, %s, %d threads, %s tile. Ceilings: multiply %.1f GFLOP/s, copy %.1f GB/s, triad %.1f GB/s\n\n", what,
+    bench_ceilings.copy = bench_stream(STREAM_COPY);
+    bench_ceilings.triad = bench_stream(STREAM_TRIAD);
+    bench_ceilings.update = bench_stream(STREAM_UPDATE);
+    printf("%s, %s, %d threads, %s tile. Ceilings: multiply %.1f GFLOP/s; copy %.1f, triad %.1f, update %.1f GB/s\n\n", what,
            PRECISION_NAME, omp_get_max_threads(), TILE_SHAPES[tile_choose()].name, bench_ceilings.multiply, bench_ceilings.copy,
-           bench_ceilings.triad);
+           bench_ceilings.triad, bench_ceilings.update);
     printf("%-22s %-22s %10s %10s %16s %10s\n", "kernel", "shape", "best", "median", "rate", "of ceiling");
 }
 
 // amount: floating-point operations or bytes (own reads + writes) of one run
 UNUSED static void bench_row(const char* kernel, const char* shape, Timing t, double amount, BenchUnit unit) {
-    double rate = amount / t.best * 1e-9, ceiling = unit == BENCH_FLOPS ? bench_ceilings.multiply : bench_ceilings.triad;
+    double rate = amount / t.best * 1e-9, ceiling = unit == BENCH_FLOPS ? bench_ceilings.multiply : bench_ceilings.update;
     printf("%-22s %-22s %7.3f ms %7.3f ms %9.1f %s %8.1f %%\n", kernel, shape, t.best * 1e3, t.median * 1e3, rate,
            unit == BENCH_FLOPS ? "GFLOP/s" : "GB/s   ", 100.0 * rate / ceiling);
     fflush(stdout);

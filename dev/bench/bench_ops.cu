@@ -25,8 +25,10 @@ int main(void) {
     const double X = sizeof(floatX), F = sizeof(float), NC = (double)N * C;
     Timing t;
     bench_begin("kernels between the products");
-    floatX *y = elements(4 * N * C), *xhat = elements(N * C), *dy = elements(4 * N * C), *dres = elements(N * C), *w = elements(C), *b = elements(C);
-    float *x = floats(N * C), *rstd = floats(N), *scratch = floats((size_t)COLUMN_TEAMS * 2 * C), *dw = floats(4 * C), *db = floats(C);
+    floatX *y = elements(4 * N * C), *xhat = elements(N * C), *dy = elements(4 * N * C), *dres = elements(N * C),
+           *w = elements(C), *b = elements(C);
+    float *x = floats(N * C), *rstd = floats(N), *scratch = floats((size_t)COLUMN_TEAMS * 2 * C), *dw = floats(4 * C),
+          *db = floats(C);
     Lookup none = {NULL, NULL, NULL, 1};
     BENCH_TIME(t, REPEATS, norm_forward(y, xhat, rstd, x, w, b, none, N, C, 0));
     bench_row("layernorm forward", "1024 x 768", t, NC * (F + 2 * X), BENCH_BYTES);

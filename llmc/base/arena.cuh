@@ -166,7 +166,9 @@ UNUSED static void arenas_must_fit(Arena* const* arenas, int count, size_t extra
         if (arenas[i]->bytes > largest->bytes) largest = arenas[i];
     }
     if (total > available) {
-        fail("memory: this run needs %.2f GiB (%.2f GiB of it %s) and %.2f GiB are free; lower --batch_size or use --recompute block",
-             total / 0x1p30, largest->bytes / 0x1p30, largest->name, available / 0x1p30);
+        fail(
+            "memory: this run needs %.2f GiB (%.2f GiB of it %s) and %.2f GiB are free; lower --batch_size or use --recompute "
+            "block",
+            total / 0x1p30, largest->bytes / 0x1p30, largest->name, available / 0x1p30);
     }
 }

@@ -61,6 +61,4 @@ UNUSED static void* xcalloc(size_t bytes) {
 }
 
 // Smallest multiple of `unit` that is >= x.
-UNUSED static size_t round_up(size_t x, size_t unit) {
-    return (x + unit - 1) / unit * unit;
-}
+UNUSED static size_t round_up(size_t x, size_t unit) { return (x + unit - 1) / unit * unit; }

@@ -45,9 +45,7 @@ UNUSED static void cuda_check(cudaError_t error, const char* file, int line) {
 UNUSED static dim3 team_grid(int teams, int lanes) {
     return dim3(lanes == WARP ? (teams + TEAMS_PER_BLOCK_OF_WARPS - 1) / TEAMS_PER_BLOCK_OF_WARPS : teams);
 }
-UNUSED static dim3 team_block(int lanes) {
-    return dim3(lanes, lanes == WARP ? TEAMS_PER_BLOCK_OF_WARPS : 1);
-}
+UNUSED static dim3 team_block(int lanes) { return dim3(lanes, lanes == WARP ? TEAMS_PER_BLOCK_OF_WARPS : 1); }
 #ifdef AHEAD_EMU
 #define LAUNCH(kernel, teams, lanes, stream) emu_launch(kernel, team_grid(teams, lanes), team_block(lanes), 0, stream)
 #else
@@ -61,9 +59,8 @@ UNUSED static dim3 team_block(int lanes) {
 #define FIRST_LANE (threadIdx.x == 0)
 #define FOR_ROWS(r, n) for (int r = TEAM; r < (n); r += TEAM_COUNT)
 #define FOR_LANES(i, n) for (int i = LANE; i < (n); i += LANE_COUNT)
-#define FOR_EACH(i, n)                                                                            \
-    for (size_t i = (size_t)TEAM * blockDim.x + threadIdx.x, i##_end = (n); i < i##_end; \
-         i += (size_t)TEAM_COUNT * blockDim.x)
+#define FOR_EACH(i, n) \
+    for (size_t i = (size_t)TEAM * blockDim.x + threadIdx.x, i##_end = (n); i < i##_end; i += (size_t)TEAM_COUNT * blockDim.x)
 
 // Reduction over the team: shuffles inside a warp, and for a team of several warps one exchange through shared memory.
 // Safe to call in a loop: the leading barrier separates the exchange from the previous call's readers.
@@ -114,15 +111,16 @@ enum { PACK = 1, WARP = 1 };
 #define LANE_COUNT 1
 #define FIRST_LANE true
 
-typedef struct { size_t begin, end; } Chunk;
+typedef struct {
+    size_t begin, end;
+} Chunk;
 UNUSED static inline Chunk my_chunk(size_t n) {
     size_t t = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads();
     return (Chunk){n * t / threads, n * (t + 1) / threads};
 }
-#define FOR_ROWS(r, n) \
-    for (int r = (int)my_chunk((size_t)(n)).begin, r##_end = (int)my_chunk((size_t)(n)).end; r < r##_end; r++)
+#define FOR_ROWS(r, n) for (int r = (int)my_chunk((size_t)(n)).begin, r##_end = (int)my_chunk((size_t)(n)).end; r < r##_end; r++)
 #define FOR_LANES(i, n) _Pragma("GCC ivdep") for (int i = 0; i < (n); i++)
-#define FOR_EACH(i, n)                                                     \
+#define FOR_EACH(i, n)                                                             \
     for (Chunk i##_c = my_chunk(n), *i##_once = &i##_c; i##_once; i##_once = NULL) \
     _Pragma("GCC ivdep") for (size_t i = i##_c.begin; i < i##_c.end; i++)
 
@@ -148,7 +146,9 @@ template <class T>
 struct alignas(PACK * sizeof(T) < 16 ? PACK * sizeof(T) : 16) Raw {
     T v[PACK];
 };
-typedef struct { float v[PACK]; } Vec;
+typedef struct {
+    float v[PACK];
+} Vec;
 #define FOR_PACK(k) UNROLL for (int k = 0; k < PACK; k++)
 
 template <class T>

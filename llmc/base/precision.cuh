@@ -45,8 +45,12 @@ DEVICE void from_float(fp16* out, float x) { *out = __float2half_rn(x); }
 #else
 #define DEVICE static inline __attribute__((always_inline, unused))
 #define DEVICE_ONLY DEVICE
-typedef struct { uint16_t bits; } bf16;
-typedef struct { uint16_t bits; } fp16;
+typedef struct {
+    uint16_t bits;
+} bf16;
+typedef struct {
+    uint16_t bits;
+} fp16;
 
 DEVICE uint32_t float_bits(float x) {
     uint32_t u;
@@ -75,8 +79,8 @@ DEVICE void from_float(bf16* out, float x) {
 }
 DEVICE void from_float(fp16* out, float x) {
     uint32_t u = float_bits(x), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
-    uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1)) >> 13;                 // rebias, round to nearest even
-    uint32_t tiny = float_bits(bits_float(a) + 0.5f) - 0x3f000000u;                       // the adder rounds at 2^-24
+    uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1)) >> 13;  // rebias, round to nearest even
+    uint32_t tiny = float_bits(bits_float(a) + 0.5f) - 0x3f000000u;        // the adder rounds at 2^-24
     uint32_t h = a < 0x38800000u ? tiny : a < 0x47800000u ? normal : a > 0x7f800000u ? 0x7e00u : 0x7c00u;
     out->bits = (uint16_t)(sign | h);
 }

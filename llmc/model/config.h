@@ -23,9 +23,9 @@ typedef struct {
     int V, Vp;     // vocabulary, and with padding rows
     int B, T;      // largest micro-batch, longest sequence
     bool layernorm, learned_positions, bias, decay_vectors, uniform_init;
-    int gelu;            // GELU_TANH or GELU_ERF
-    float attn_scale;    // factor on the attention branch
-    bool tied;           // the head shares wte
+    int gelu;          // GELU_TANH or GELU_ERF
+    float attn_scale;  // factor on the attention branch
+    bool tied;         // the head shares wte
     Recompute recompute;
     MixerKind mixer;
     HeadKind head;
@@ -58,10 +58,12 @@ UNUSED static void config_arch(Config* c, const char* arch) {
 // Refuses sizes that the kernels cannot run, as a usage error.
 UNUSED static void config_check(const Config* c, bool gpu) {
     int D = c->NH ? c->C / c->NH : 0, unit = gpu ? 16 : 8;
-    if (c->C % c->NH) usage_error("--n_embd %d is not a multiple of --n_head %d; use for example --n_embd %d", c->C, c->NH, 64 * c->NH);
+    if (c->C % c->NH)
+        usage_error("--n_embd %d is not a multiple of --n_head %d; use for example --n_embd %d", c->C, c->NH, 64 * c->NH);
     if (D % unit || D > 128) {
-        usage_error("--n_embd %d with --n_head %d gives heads of %d; use a head size that is a multiple of %d up to 128, such as 64",
-                    c->C, c->NH, D, unit);
+        usage_error(
+            "--n_embd %d with --n_head %d gives heads of %d; use a head size that is a multiple of %d up to 128, such as 64",
+            c->C, c->NH, D, unit);
     }
     if (c->L > MAX_LAYERS) usage_error("--n_layer %d: at most %d", c->L, MAX_LAYERS);
 }

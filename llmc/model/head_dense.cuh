@@ -43,8 +43,8 @@ UNUSED static void dense_loss(Model* m, const Micro* micro, Targets targets, flo
 UNUSED static void dense_probs(Model* m, int n, float* probs) {
     const Config* c = &m->config;
     floatX* row = (floatX*)xmalloc((size_t)c->Vp * sizeof(floatX));
-    matmul_forward(&m->gemm, m->logits, m->yf + (size_t)n * c->C, weight(m, m->lm_head), (const floatX*)NULL, 1, c->C, c->Vp, 1.0f,
-                   false, m->stream);
+    matmul_forward(&m->gemm, m->logits, m->yf + (size_t)n * c->C, weight(m, m->lm_head), (const floatX*)NULL, 1, c->C, c->Vp,
+                   1.0f, false, m->stream);
     device_sync();
     copy_to_host(row, m->logits, (size_t)c->Vp * sizeof(floatX));
     float max = -INFINITY;

@@ -27,7 +27,7 @@ The model's memory: parameters, activations, scratch. The code that walks it is 
 #include "config.h"
 
 typedef struct {
-    int ln1_w, ln1_b, ln2_w, ln2_b;          // ids in the parameter table, -1 = the trunk has none
+    int ln1_w, ln1_b, ln2_w, ln2_b;  // ids in the parameter table, -1 = the trunk has none
     int qkv_w, qkv_b, attn_proj_w, attn_proj_b;
     int fc_w, fc_b, proj_w, proj_b;
 } LayerParams;
@@ -47,11 +47,11 @@ typedef struct {
     floatX* weights;  // == masters in fp32
     uint8_t* unit_flags;
     StepState* state;
-    LayerActs acts;   // of layer 0; layer_acts steps through
+    LayerActs acts;  // of layer 0; layer_acts steps through
     float *x, *saved_x, *rstdf, *losses, *target_weights, *rope_cos, *rope_sin, *column_scratch, *norm_scratch;
     floatX *dres, *d4, *dn, *yf, *xhatf, *logits;
-    int chunk_rows;   // rows of logits that exist at once
-    bool training;    // false: forward only, on the masters of another model
+    int chunk_rows;  // rows of logits that exist at once
+    bool training;   // false: forward only, on the masters of another model
     Gemm gemm;
     Attention attention;
     stream_t stream;
@@ -62,7 +62,7 @@ typedef struct {
     const int* tokens;  // (B*T + look_ahead)
     const int* order;   // (B*T), NULL when no gradient is wanted
     int B, T;
-    bool accumulate;    // false in the first micro-step of a step: gradients and losses are stored, later ones added
+    bool accumulate;  // false in the first micro-step of a step: gradients and losses are stored, later ones added
 } Micro;
 
 UNUSED static const floatX* weight(const Model* m, int id) { return id < 0 ? NULL : m->weights + m->table.rows[id].offset; }

@@ -49,7 +49,7 @@ __device__ __forceinline__ static float* attn_exchange(int stations) {
 // out (B,T,NH,D), lse (B,NH,T) from qkv; scale2 = log2(e) / sqrt(D): exponentials are powers of 2.
 template <int HD>
 KERNEL LAUNCH_BOUNDS(ATTN_THREADS)
-attention_forward_kernel(floatX* out, float* lse, const floatX* qkv, AttentionShape s, float scale2) {
+    attention_forward_kernel(floatX* out, float* lse, const floatX* qkv, AttentionShape s, float scale2) {
     int first = (int)(gridDim.x - 1 - blockIdx.x) * ATTN_STATION, h = (int)blockIdx.y, b = (int)blockIdx.z;
     int group = h / (s.NH / s.NKV), end = first + ATTN_STATION < s.T ? first + ATTN_STATION : s.T;
     int count = (end + ATTN_STREAM - 1) / ATTN_STREAM;
@@ -77,8 +77,8 @@ attention_forward_kernel(floatX* out, float* lse, const floatX* qkv, AttentionSh
         float p[ATTN_SCORES], peak[ATTN_SLOTS];
         attn_scores<HD>(p, q, attn_stream<HD>(ATTN_FORWARD, n % ATTN_STAGES, 0));
         if (key + ATTN_STREAM - 1 > first) {
-            UNROLL for (int i = 0; i < ATTN_SCORES; i++)
-                if (key + score_column(i) > first + slot_row(score_slot(i))) p[i] = -INFINITY;
+            UNROLL for (int i = 0; i < ATTN_SCORES; i++) if (key + score_column(i) > first + slot_row(score_slot(i))) p[i] =
+                -INFINITY;
         }
         UNROLL for (int i = 0; i < ATTN_SLOTS; i++) peak[i] = top[i];
         UNROLL for (int i = 0; i < ATTN_SCORES; i++) peak[score_slot(i)] = fmaxf(peak[score_slot(i)], p[i]);
@@ -126,9 +126,8 @@ KERNEL attention_delta_kernel(float* delta, const floatX* dout, const floatX* ou
 
 // dk and dv of 64 keys: all later queries of every head that reads them pass by.
 template <int HD>
-KERNEL LAUNCH_BOUNDS(ATTN_THREADS)
-attention_dkdv_kernel(floatX* dqkv, const float* delta, const floatX* dout, const float* lse, const floatX* qkv, AttentionShape s,
-                      float scale2) {
+KERNEL LAUNCH_BOUNDS(ATTN_THREADS) attention_dkdv_kernel(floatX* dqkv, const float* delta, const floatX* dout, const float* lse,
+                                                         const floatX* qkv, AttentionShape s, float scale2) {
     int first = (int)blockIdx.x * ATTN_STATION, group = (int)blockIdx.y, b = (int)blockIdx.z, heads = s.NH / s.NKV;
     int start = first / ATTN_STREAM, per_head = (s.T + ATTN_STREAM - 1) / ATTN_STREAM - start, count = per_head * heads;
     size_t in_row = attention_qkv_row(s), out_row = attention_out_row(s), in_at = (size_t)b * s.T * in_row;
@@ -187,9 +186,8 @@ attention_dkdv_kernel(floatX* dqkv, const float* delta, const floatX* dout, cons
 
 // dq of 64 queries: all keys and values up to them pass by.
 template <int HD>
-KERNEL LAUNCH_BOUNDS(ATTN_THREADS)
-attention_dq_kernel(floatX* dqkv, const float* delta, const floatX* dout, const float* lse, const floatX* qkv, AttentionShape s,
-                    float scale2) {
+KERNEL LAUNCH_BOUNDS(ATTN_THREADS) attention_dq_kernel(floatX* dqkv, const float* delta, const floatX* dout, const float* lse,
+                                                       const floatX* qkv, AttentionShape s, float scale2) {
     int first = (int)(gridDim.x - 1 - blockIdx.x) * ATTN_STATION, h = (int)blockIdx.y, b = (int)blockIdx.z;
     int group = h / (s.NH / s.NKV), end = first + ATTN_STATION < s.T ? first + ATTN_STATION : s.T;
     int count = (end + ATTN_STREAM - 1) / ATTN_STREAM;

@@ -81,7 +81,7 @@ DEVICE_ONLY float row_softmax_sum(Row<floatX, P>* row, const floatX* z, int V, f
 
 template <bool GRADIENT, int P>
 KERNEL LAUNCH_BOUNDS(1024) classifier_kernel(floatX* logits, float* losses, int loss_stride, Targets targets, float scale,
-                         const float* RESTRICT loss_scale, int rows, int V, int Vp, bool accumulate) {
+                                             const float* RESTRICT loss_scale, int rows, int V, int Vp, bool accumulate) {
     FOR_ROWS(r, rows) {
         floatX* z = logits + (size_t)r * Vp;
         Row<floatX, P> row;
@@ -139,11 +139,11 @@ UNUSED static void classifier(floatX* logits, float* losses, int loss_stride, Ta
     (void)stream;
     int packs = (V + PACK - 1) / PACK;
     int lanes = !GPU_EXECUTION ? 1 : packs > 2048 ? 1024 : packs > 64 ? 256 : 64;
-#define CALL(P)                                                                                                          \
-    if (gradient) LAUNCH((classifier_kernel<true, P>), rows, lanes, stream)(logits, losses, loss_stride, targets, scale, \
-                                                                          loss_scale, rows, V, Vp, accumulate);          \
-    else LAUNCH((classifier_kernel<false, P>), rows, lanes, stream)(logits, losses, loss_stride, targets, scale,         \
-                                                                  loss_scale, rows, V, Vp, accumulate)
+#define CALL(P)                                                                                                              \
+    if (gradient) LAUNCH((classifier_kernel<true, P>), rows, lanes, stream)                                                  \
+    (logits, losses, loss_stride, targets, scale, loss_scale, rows, V, Vp, accumulate);                                      \
+    else LAUNCH((classifier_kernel<false, P>), rows, lanes, stream)(logits, losses, loss_stride, targets, scale, loss_scale, \
+                                                                    rows, V, Vp, accumulate)
     ROW_SWITCH_WIDE(packs, lanes, CALL);
 #undef CALL
 }

@@ -78,10 +78,12 @@ UNUSED static void norm_forward(floatX* y, floatX* xhat, float* rstd, float* x, 
                                 int N, int C, stream_t stream) {
     int lanes = row_lanes(C);
     (void)stream;
-#define CALL(P)                                                                                                     \
-    if (w && lookup.tokens) LAUNCH((norm_forward_kernel<true, true, P>), N, lanes, stream)(y, xhat, rstd, x, w, b, lookup, N, C); \
-    else if (w) LAUNCH((norm_forward_kernel<true, false, P>), N, lanes, stream)(y, xhat, rstd, x, w, b, lookup, N, C);            \
-    else if (lookup.tokens) LAUNCH((norm_forward_kernel<false, true, P>), N, lanes, stream)(y, xhat, rstd, x, w, b, lookup, N, C); \
+#define CALL(P)                                                                                                        \
+    if (w && lookup.tokens)                                                                                            \
+        LAUNCH((norm_forward_kernel<true, true, P>), N, lanes, stream)(y, xhat, rstd, x, w, b, lookup, N, C);          \
+    else if (w) LAUNCH((norm_forward_kernel<true, false, P>), N, lanes, stream)(y, xhat, rstd, x, w, b, lookup, N, C); \
+    else if (lookup.tokens)                                                                                            \
+        LAUNCH((norm_forward_kernel<false, true, P>), N, lanes, stream)(y, xhat, rstd, x, w, b, lookup, N, C);         \
     else LAUNCH((norm_forward_kernel<false, false, P>), N, lanes, stream)(y, xhat, rstd, x, w, b, lookup, N, C)
     ROW_SWITCH(C / PACK, lanes, CALL);
 #undef CALL
@@ -141,10 +143,11 @@ UNUSED static void norm_backward(floatX* dres, float* dw, float* db, float* scra
                                  const float* rstd, const floatX* w, int N, int C, bool add, bool accumulate, stream_t stream) {
     int lanes = row_lanes(C), teams = w ? device_teams(COLUMN_TEAMS) : N;
     (void)stream;
-#define CALL(P)                                                                                                        \
+#define CALL(P)                                                                                                                  \
     if (w && add) LAUNCH((norm_backward_kernel<true, true, P>), teams, lanes, stream)(dres, scratch, dy, normed, rstd, w, N, C); \
     else if (w) LAUNCH((norm_backward_kernel<true, false, P>), teams, lanes, stream)(dres, scratch, dy, normed, rstd, w, N, C);  \
-    else if (add) LAUNCH((norm_backward_kernel<false, true, P>), teams, lanes, stream)(dres, scratch, dy, normed, rstd, w, N, C); \
+    else if (add)                                                                                                                \
+        LAUNCH((norm_backward_kernel<false, true, P>), teams, lanes, stream)(dres, scratch, dy, normed, rstd, w, N, C);          \
     else LAUNCH((norm_backward_kernel<false, false, P>), teams, lanes, stream)(dres, scratch, dy, normed, rstd, w, N, C)
     ROW_SWITCH(C / PACK, lanes, CALL);
 #undef CALL

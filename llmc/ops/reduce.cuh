@@ -24,7 +24,8 @@ KERNEL column_reduce_kernel(float* RESTRICT out, const float* RESTRICT partial, 
 #endif
 }
 
-UNUSED static void column_reduce(float* out, const float* partial, int teams, int stride, int C, bool accumulate, stream_t stream) {
+UNUSED static void column_reduce(float* out, const float* partial, int teams, int stride, int C, bool accumulate,
+                                 stream_t stream) {
     (void)stream;
     LAUNCH(column_reduce_kernel, (C + 255) / 256, 256, stream)(out, partial, teams, stride, C, accumulate);
 }

@@ -24,8 +24,8 @@ UNUSED static void rope_tables(float* cos_table, float* sin_table, int T, int D)
 }
 
 #if GPU_EXECUTION
-#define FOR_LANES_2(h, heads, i, n)                                              \
-    for (int flat = LANE; flat < (heads) * (n); flat += LANE_COUNT)              \
+#define FOR_LANES_2(h, heads, i, n)                                 \
+    for (int flat = LANE; flat < (heads) * (n); flat += LANE_COUNT) \
         for (int h = flat / (n), i = flat % (n), once = 1; once; once = 0)
 #else
 #define FOR_LANES_2(h, heads, i, n) \

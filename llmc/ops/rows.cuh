@@ -24,9 +24,8 @@ template <int P>
 struct Columns {
     Vec sum[P];
 };
-#define FOR_ROW(j, i, n)                                                                               \
-    UNROLL for (int j = 0; P ? j < P : LANE + j * LANE_COUNT < (n); j++) \
-        if (int i = LANE + j * LANE_COUNT; i < (n))
+#define FOR_ROW(j, i, n) \
+    UNROLL for (int j = 0; P ? j < P : LANE + j * LANE_COUNT < (n); j++) if (int i = LANE + j * LANE_COUNT; i < (n))
 
 template <class T, int P>
 DEVICE Vec row_first(Row<T, P>* row, int j, const T* p, int i) {
@@ -51,24 +50,33 @@ DEVICE_ONLY void columns_flush(const Columns<P>* columns, float* p, int n) {
     FOR_ROW(j, i, n) { store(p, (size_t)i, columns->sum[j]); }
 }
 
-// Picks the smallest compiled P that covers the row. Narrow: row_lanes keeps norms at 4 packs a lane. Wide: class counts; a row too
-// wide for 32 registers a lane (fp32 logits of a large vocabulary) gets P = 0, which reads it twice.
-#define ROW_SWITCH(packs, lanes, CALL)                              \
-    do {                                                            \
-        int per_lane = ((packs) + (lanes)-1) / (lanes);             \
-        if (per_lane <= 1) { CALL(1); }                             \
-        else if (per_lane <= 2) { CALL(2); }                        \
-        else if (per_lane <= 3) { CALL(3); }                        \
-        else if (per_lane <= 4) { CALL(4); }                        \
-        else fail("a row of %d columns is too wide", (packs)*PACK); \
+// Picks the smallest compiled P that covers the row. Narrow: row_lanes keeps norms at 4 packs a lane. Wide: class counts; a row
+// too wide for 32 registers a lane (fp32 logits of a large vocabulary) gets P = 0, which reads it twice.
+#define ROW_SWITCH(packs, lanes, CALL)                                \
+    do {                                                              \
+        int per_lane = ((packs) + (lanes)-1) / (lanes);               \
+        if (per_lane <= 1) {                                          \
+            CALL(1);                                                  \
+        } else if (per_lane <= 2) {                                   \
+            CALL(2);                                                  \
+        } else if (per_lane <= 3) {                                   \
+            CALL(3);                                                  \
+        } else if (per_lane <= 4) {                                   \
+            CALL(4);                                                  \
+        } else fail("a row of %d columns is too wide", (packs)*PACK); \
     } while (0)
 #define ROW_SWITCH_WIDE(packs, lanes, CALL)             \
     do {                                                \
         int per_lane = ((packs) + (lanes)-1) / (lanes); \
-        if (per_lane <= 1) { CALL(1); }                 \
-        else if (per_lane <= 4) { CALL(4); }            \
-        else if (per_lane <= PACK) { CALL(PACK); }      \
-        else { CALL(0); }                               \
+        if (per_lane <= 1) {                            \
+            CALL(1);                                    \
+        } else if (per_lane <= 4) {                     \
+            CALL(4);                                    \
+        } else if (per_lane <= PACK) {                  \
+            CALL(PACK);                                 \
+        } else {                                        \
+            CALL(0);                                    \
+        }                                               \
     } while (0)
 #else
 template <class T, int P>

@@ -62,7 +62,8 @@ KERNEL norm_kernel(float* RESTRICT partial, const float* RESTRICT grads, int uni
 }
 
 // losses: (offsets, N) sums over the micro-steps, filled by the classifier.
-KERNEL step_finish_kernel(StepState* s, StepInputs in, const float* partial, int partials, const float* losses, int offsets, int N) {
+KERNEL step_finish_kernel(StepState* s, StepInputs in, const float* partial, int partials, const float* losses, int offsets,
+                          int N) {
     FOR_ROWS(once, 1) {
         bool finite = true;
         for (int k = 0; k < offsets; k++) {
@@ -95,8 +96,8 @@ KERNEL step_finish_kernel(StepState* s, StepInputs in, const float* partial, int
 
 // COPY: weights is a separate floatX arena (bf16, fp16).
 template <bool COPY>
-KERNEL adamw_kernel(float* RESTRICT masters, floatX* RESTRICT weights, float* RESTRICT grads, float* RESTRICT m, float* RESTRICT v,
-                    const uint8_t* RESTRICT unit_flags, const StepState* s, int units) {
+KERNEL adamw_kernel(float* RESTRICT masters, floatX* RESTRICT weights, float* RESTRICT grads, float* RESTRICT m,
+                    float* RESTRICT v, const uint8_t* RESTRICT unit_flags, const StepState* s, int units) {
     float beta1 = s->in.beta1, beta2 = s->in.beta2, eps = s->in.eps, factor = s->grad_factor;
     float step_size = s->in.lr / s->bias1, inv_bias2 = 1.0f / s->bias2;
     bool skip = s->skip;
