@@ -191,7 +191,7 @@ static double validate(Model* m, Feed* val, int rows, int T, int64_t tokens) {
             head_loss(m, &micro, next_token(m, &micro), 0.0f, false);
         }
     }
-    device_sync();
+    check_launches();
     int N = rows * T;
     float* losses = (float*)xmalloc((size_t)N * sizeof(float));
     copy_to_host(losses, m->losses, (size_t)N * sizeof(float));

@@ -1,5 +1,6 @@
 /*
-data/make_corpus: the same seed gives the same text, and the text is clean: no pattern signs left over, articles and capitals right.
+data/make_corpus: the same seed gives the same text, and the text is clean: no pattern signs left over, articles and capitals
+right.
 */
 #include "child.h"
 

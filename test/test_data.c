@@ -84,7 +84,8 @@ static void test_contents(void** state) {
         bool touched[512];
         memset(touched, 0, sizeof touched);
         for (int r = 0; r < 2; r++) loader_open(&ranks[r], all_shards(), 3, 4, 3, r, 2, V, prefetch);
-        // 150: base + 24 + 8 <= 150 up to base 96 (next 120 is too far): 5 batches; 97: base up to 48: 3; 27: the one it must give
+        // 150: base + 24 + 8 <= 150 up to base 96 (next 120 is too far): 5 batches; 97: base up to 48: 3; 27: the one it must
+        // give
         for (int step = 0, base = 0, shard = 0; step < 20; step++) {
             for (int r = 0; r < 2; r++) {
                 const Batch* batch = loader_next(&ranks[r]);

@@ -301,6 +301,7 @@ static void nan_never_reaches_the_weights(void** state) {
 // Central differences of the mean loss in the directions of a few weights (fp32 storage only: the others round it away).
 static void finite_differences(void** state) {
     (void)state;
+    if (PRECISION != PRECISION_FP32) printf("skipped: finite differences: %s storage rounds them away\n", PRECISION_NAME);
     if (PRECISION != PRECISION_FP32) skip();
     int tokens[2 * 16 + 1], order[32];
     random_tokens(tokens, 33, 259, 11);

@@ -46,6 +46,7 @@ UNUSED static void* device_malloc(size_t bytes, const char* what) {
         fail("GPU memory: %s needs %.1f MiB, which the device does not have; lower --batch_size", what, bytes / 1048576.0);
     }
     CUDA_CHECK(cudaMemset(p, 0, bytes));
+    device_sync();  // the training stream does not wait for the default stream
     return p;
 #else
     void* p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -70,12 +71,14 @@ UNUSED static void device_free(void* p, UNUSED size_t bytes) {
 UNUSED static void copy_to_device(void* device, const void* host, size_t bytes) {
 #if GPU_EXECUTION
     CUDA_CHECK(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
+    device_sync();  // a copy from pageable memory may return before it has arrived
 #else
     memcpy(device, host, bytes);
 #endif
 }
 UNUSED static void copy_to_host(void* host, const void* device, size_t bytes) {
 #if GPU_EXECUTION
+    device_sync();  // whatever writes it runs on a stream that this copy does not wait for
     CUDA_CHECK(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost));
 #else
     memcpy(host, device, bytes);

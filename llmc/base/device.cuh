@@ -87,6 +87,7 @@ DEVICE_ONLY float team_sum(float x) { return team_reduce<false>(x); }
 DEVICE_ONLY float team_max(float x) { return team_reduce<true>(x); }
 
 #define device_sync() CUDA_CHECK(cudaDeviceSynchronize())
+#define check_launches() CUDA_CHECK(cudaGetLastError())  // a launch that was refused says so only here; does not wait
 #define device_teams(wanted) (wanted)
 #define device_threads(count) ((void)(count))
 #define RESTRICT __restrict__
@@ -134,6 +135,7 @@ UNUSED static inline int device_team_count(void) {
     return threads < limit ? threads : limit;
 }
 #define device_sync() ((void)0)
+#define check_launches() ((void)0)
 #define device_threads(count) omp_set_num_threads(count)
 #define device_teams(wanted) device_team_count()  // how many teams a launch of `wanted` teams really has
 #define RESTRICT __restrict__

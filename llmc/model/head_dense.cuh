@@ -39,14 +39,14 @@ UNUSED static void dense_loss(Model* m, const Micro* micro, Targets targets, flo
     }
 }
 
-// probs (V) on the host: the normalised next-token distribution after row n of yf.
+// probs (V) on the host: the normalised next-token distribution after row n of yf. A GPU multiplies 8 rows: its products need that.
 UNUSED static void dense_probs(Model* m, int n, float* probs) {
     const Config* c = &m->config;
+    int rows = GPU_EXECUTION ? 8 : 1, first = n / rows * rows;
     floatX* row = (floatX*)xmalloc((size_t)c->Vp * sizeof(floatX));
-    matmul_forward(&m->gemm, m->logits, m->yf + (size_t)n * c->C, weight(m, m->lm_head), (const floatX*)NULL, 1, c->C, c->Vp,
-                   1.0f, false, m->stream);
-    device_sync();
-    copy_to_host(row, m->logits, (size_t)c->Vp * sizeof(floatX));
+    matmul_forward(&m->gemm, m->logits, m->yf + (size_t)first * c->C, weight(m, m->lm_head), (const floatX*)NULL, rows, c->C,
+                   c->Vp, 1.0f, false, m->stream);
+    copy_to_host(row, m->logits + (size_t)(n - first) * c->Vp, (size_t)c->Vp * sizeof(floatX));
     float max = -INFINITY;
     double sum = 0.0;
     for (int v = 0; v < c->V; v++) max = fmaxf(max, to_float(row[v]));

@@ -94,6 +94,7 @@ UNUSED static void model_micro_step(Model* m, const Micro* micro, int micro_step
     model_forward(m, micro->tokens, micro->B, micro->T);
     head_loss(m, micro, next_token(m, micro), 1.0f / ((float)micro->B * micro->T * micro_steps), true);
     model_backward(m, micro);
+    check_launches();
 }
 
 // The optimizer step that closes the micro-steps; offsets: how many targets the losses buffer holds per position.
@@ -101,4 +102,5 @@ UNUSED static void model_update(Model* m, StepInputs in, int offsets) {
     int N = m->config.B * m->config.T;
     adamw_step(&m->table, m->masters, m->weights, m->grads, m->m, m->v, m->unit_flags, m->norm_scratch, m->state, in, m->losses,
                offsets, N, m->stream);
+    check_launches();
 }

@@ -1,19 +1,29 @@
 /*
 Column sums, for bias and norm-weight gradients: two deterministic stages, no atomics.
 
-    dy (N,C) --team t adds its rows--> partial (teams,C) --one thread per column, teams in order--> out (C)
+    dy (N,C) --team t adds its rows--> partial (teams,C) --a fixed tree over the teams--> out (C)
 */
 #pragma once
 
 #include "rows.cuh"
 
-// out (C) = or += sum over teams of partial (teams, stride) columns 0..C-1
+// out (C) = or += sum over teams of partial (teams, stride) columns 0..C-1. GPU: a warp per pack of columns, its lanes share the
+// teams; the partials are in the second-level cache.
 KERNEL column_reduce_kernel(float* RESTRICT out, const float* RESTRICT partial, int teams, int stride, int C, bool accumulate) {
 #if GPU_EXECUTION
-    FOR_EACH(i, (size_t)C) {
-        float sum = 0.0f;
-        for (int t = 0; t < teams; t++) sum += partial[(size_t)t * stride + i];
-        out[i] = (accumulate ? out[i] : 0.0f) + sum;
+    FOR_ROWS(i, C / PACK) {
+        Vec sum = {};
+        FOR_LANES(t, teams) {
+            Vec x = load(partial + (size_t)t * stride, (size_t)i);
+            FOR_PACK(k) sum.v[k] += x.v[k];
+        }
+        FOR_PACK(k) sum.v[k] = team_sum(sum.v[k]);
+        if (!FIRST_LANE) continue;
+        if (accumulate) {
+            Vec before = load(out, (size_t)i);
+            FOR_PACK(k) sum.v[k] += before.v[k];
+        }
+        store(out, (size_t)i, sum);
     }
 #else
     Chunk mine = my_chunk((size_t)C);
@@ -27,7 +37,7 @@ KERNEL column_reduce_kernel(float* RESTRICT out, const float* RESTRICT partial, 
 UNUSED static void column_reduce(float* out, const float* partial, int teams, int stride, int C, bool accumulate,
                                  stream_t stream) {
     (void)stream;
-    LAUNCH(column_reduce_kernel, (C + 255) / 256, 256, stream)(out, partial, teams, stride, C, accumulate);
+    LAUNCH(column_reduce_kernel, C / PACK, WARP, stream)(out, partial, teams, stride, C, accumulate);
 }
 
 template <int P>
