@@ -39,7 +39,8 @@ UNUSED static void dense_loss(Model* m, const Micro* micro, Targets targets, flo
     }
 }
 
-// probs (V) on the host: the normalised next-token distribution after row n of yf. A GPU multiplies 8 rows: its products need that.
+// probs (V) on the host: the normalised next-token distribution after row n of yf. A GPU multiplies 8 rows: its products
+// need that.
 UNUSED static void dense_probs(Model* m, int n, float* probs) {
     const Config* c = &m->config;
     int rows = GPU_EXECUTION ? 8 : 1, first = n / rows * rows;
