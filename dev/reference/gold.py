@@ -39,12 +39,31 @@ class StoreWeight(torch.autograd.Function):
         return grad, None
 
 
+class StoreGradient(torch.autograd.Function):
+    """The residual stream: fp32 in memory, its gradient in the storage type."""
+
+    @staticmethod
+    def forward(ctx, x, dtype):
+        ctx.dtype = dtype
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.to(ctx.dtype).to(grad.dtype), None
+
+
 def same(x):
     return x
 
 
-def rounding(dtype):
-    return (lambda x: Store.apply(x, dtype)), (lambda x: StoreWeight.apply(x, dtype))
+def rounding(dtype, tensor_cores=False):
+    def store(x):
+        return Store.apply(x, dtype)
+
+    if tensor_cores:  # gpt2.py looks for these
+        store.tensor_cores = True
+        store.stream = lambda x: StoreGradient.apply(x, dtype)
+    return store, (lambda x: StoreWeight.apply(x, dtype))
 
 
 RUNS = {  # name: working type, (store, weight), factor on the loss that keeps fp16 gradients away from zero
@@ -52,7 +71,11 @@ RUNS = {  # name: working type, (store, weight), factor on the loss that keeps f
     "fp32": (torch.float32, (same, same), 1.0),
     "bf16": (torch.float32, rounding(torch.bfloat16), 1.0),
     "fp16": (torch.float32, rounding(torch.float16), 1024.0),
+    # tensor-core attention rounds elsewhere, and the gradient of the stream is stored as well; err_ is the larger of the two
+    "bf16 tensor cores": (torch.float32, rounding(torch.bfloat16, True), 1.0),
+    "fp16 tensor cores": (torch.float32, rounding(torch.float16, True), 1024.0),
 }
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def representable(x):
@@ -66,6 +89,11 @@ def error(low, true):
     true, low = np.asarray(true, np.float64), np.asarray(low, np.float64)
     rms = np.sqrt(np.mean(true**2)) or 1.0
     return float(np.max(np.abs(low - true)) / rms)
+
+
+def largest_errors(runs, measure):
+    """err_ of each precision: the largest over the runs in it."""
+    return {p: max(measure(runs[r], runs["float64"]) for r in runs if r.split()[0] == p) for p in PRECISIONS}
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -134,8 +162,8 @@ class Case:
         return (" kept_fp32" if kept else "") + "".join(f" err_{p} {1.05 * e + 1e-12:.1e}" for p, e in errors.items())
 
     def output(self, name, runs, kept=False):
-        """runs: the tensor in float64, fp32, bf16 and fp16. kept: the project holds it in fp32 in every precision."""
-        errors = {p: error(runs[p], runs["float64"]) for p in ("fp32", "bf16", "fp16")}
+        """runs: the tensor in every run of RUNS. kept: the project holds it in fp32 in every precision."""
+        errors = largest_errors(runs, error)
         x = np.asarray(runs["float64"], np.float64)
         self._add(name, "f32", x.shape, x.astype("<f4").tobytes(), self._tail(errors, kept))
 
@@ -144,7 +172,7 @@ class Case:
         self.output(name, {p: x for p in RUNS}, kept=True)
 
     def sketched(self, name, runs, kept=False, errors=None):
-        errors = errors or {p: sketch_error(runs[p], runs["float64"]) for p in ("fp32", "bf16", "fp16")}
+        errors = errors or largest_errors(runs, sketch_error)
         x = np.asarray(runs["float64"], np.float64)
         at = sample_indices(x.size)
         data = sketch(x).astype("<f4").tobytes() + at.astype("<i4").tobytes() + x.reshape(-1)[at].astype("<f4").tobytes()

@@ -132,6 +132,8 @@ def rotate(x):
 
 def attention(q, k, v, store=lambda x: x):
     """Causal. q (B, T, NH, D); k, v (B, T, KV, D), KV dividing NH. Returns (B, T, NH, D) and the lse (B, NH, T)."""
+    if getattr(store, "tensor_cores", False):
+        return TensorCoreAttention.apply(q, k, v, store)
     B, T, NH, D = q.shape
     k, v = (x.repeat_interleave(NH // x.shape[2], 2) for x in (k, v))
     scores = torch.einsum("bthd,bshd->bhts", q, k) / math.sqrt(D)
@@ -139,6 +141,45 @@ def attention(q, k, v, store=lambda x: x):
     lse = scores.logsumexp(-1)
     probs = store((scores - lse[..., None]).exp())
     return torch.einsum("bhts,bshd->bthd", probs, v), lse
+
+
+def attention_gradient(q, k, v, y, lse, dy, store):
+    """Of q, k and v as flash attention computes it: from lse and the stored output, whose rounding is part of the yardstick."""
+    T, D, KV = q.shape[1], q.shape[3], k.shape[2]
+    group = q.shape[2] // KV
+    k_all, v_all = k.repeat_interleave(group, 2), v.repeat_interleave(group, 2)
+    scores = torch.einsum("bthd,bshd->bhts", q, k_all) / D**0.5
+    future = torch.ones(T, T, dtype=torch.bool).triu(1)
+    probs = (scores - lse[..., None]).masked_fill(future, -torch.inf).exp()
+    delta = (dy * y).sum(-1).transpose(1, 2)[..., None]
+    dscores = store(probs * (torch.einsum("bthd,bshd->bhts", dy, v_all) - delta)) / D**0.5
+    dq = torch.einsum("bhts,bshd->bthd", dscores, k_all)
+    dk = torch.einsum("bhts,bthd->bshd", dscores, q).unflatten(2, (KV, group)).sum(3)
+    dv = torch.einsum("bhts,bthd->bshd", store(probs), dy).unflatten(2, (KV, group)).sum(3)
+    return dq, dk, dv
+
+
+class TensorCoreAttention(torch.autograd.Function):
+    """attention() with the roundings of tensor cores: exponentials are rounded and summed unrounded, the division comes last, and
+    the gradient starts from lse and the stored output."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, store):
+        D, group = q.shape[3], q.shape[2] // k.shape[2]
+        k_all, v_all = k.repeat_interleave(group, 2), v.repeat_interleave(group, 2)
+        scores = torch.einsum("bthd,bshd->bhts", q, k_all) / math.sqrt(D)
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), -math.inf)
+        weights = (scores - scores.amax(-1, keepdim=True)).exp()
+        y = store(torch.einsum("bhts,bshd->bthd", store(weights), v_all) / weights.sum(-1).transpose(1, 2)[..., None])
+        lse = scores.logsumexp(-1)
+        ctx.save_for_backward(q, k, v, y, lse)
+        ctx.store = store
+        return y, lse
+
+    @staticmethod
+    def backward(ctx, dy, _):
+        q, k, v, y, lse = ctx.saved_tensors
+        return *attention_gradient(q, k, v, y, lse, dy, ctx.store), None
 
 
 def target_list_loss(logits, ids, weights):
@@ -156,6 +197,7 @@ def forward(p, cfg, ids, store=lambda x: x, weight=lambda x: x, attend=attention
     """ids (B, T) -> logits (B, T, V): padding columns are left out, so padding rows get no gradient."""
     B, T = ids.shape
     C, NH, gpt2 = cfg.C, cfg.NH, cfg.arch == "gpt2"
+    stream = getattr(store, "stream", lambda x: x)  # fp32 forward; its gradient is kept in the storage type
 
     def norm(x, name):
         if gpt2:
@@ -167,7 +209,7 @@ def forward(p, cfg, ids, store=lambda x: x, weight=lambda x: x, attend=attention
         return store(y + weight(p[name + ".b"]) if gpt2 else y)
 
     x = weight(p["wte"])[ids]
-    x = x + weight(p["wpe"])[:T] if gpt2 else x
+    x = stream(x + weight(p["wpe"])[:T] if gpt2 else x)
     for l in range(cfg.L):
         qkv = linear(norm(x, f"h.{l}.ln1"), f"h.{l}.attn.qkv")
         q, k, v = qkv.view(B, T, 3, NH, C // NH).unbind(2)
@@ -175,9 +217,9 @@ def forward(p, cfg, ids, store=lambda x: x, weight=lambda x: x, attend=attention
             q, k = store(rotate(q)), store(rotate(k))
         mixed = store(attend(q, k, v, store)[0].reshape(B, T, C))
         branch = linear(mixed, f"h.{l}.attn.proj")
-        x = x + (branch if gpt2 else branch / math.sqrt(2 * cfg.L))
+        x = stream(x + (branch if gpt2 else branch / math.sqrt(2 * cfg.L)))
         hidden = linear(norm(x, f"h.{l}.ln2"), f"h.{l}.mlp.fc")
-        x = x + linear(store((gelu_tanh if gpt2 else gelu_erf)(hidden)), f"h.{l}.mlp.proj")
+        x = stream(x + linear(store((gelu_tanh if gpt2 else gelu_erf)(hidden)), f"h.{l}.mlp.proj"))
     head = weight(p["wte" if cfg.tied else "lm_head"])[: cfg.V]
     return store(norm(x, "lnf") @ head.T)
 

@@ -162,22 +162,6 @@ def matmuls():
         yield case
 
 
-def attention_gradient(q, k, v, y, lse, dy, store):
-    """Of q, k and v as flash attention computes it: from lse and the stored output, whose rounding is part of the yardstick."""
-    T, D, KV = q.shape[1], q.shape[3], k.shape[2]
-    group = q.shape[2] // KV
-    k_all, v_all = k.repeat_interleave(group, 2), v.repeat_interleave(group, 2)
-    scores = torch.einsum("bthd,bshd->bhts", q, k_all) / D**0.5
-    future = torch.ones(T, T, dtype=torch.bool).triu(1)
-    probs = (scores - lse[..., None]).masked_fill(future, -torch.inf).exp()
-    delta = (dy * y).sum(-1).transpose(1, 2)[..., None]
-    dscores = store(probs * (torch.einsum("bthd,bshd->bhts", dy, v_all) - delta)) / D**0.5
-    dq = torch.einsum("bhts,bshd->bthd", dscores, k_all)
-    dk = torch.einsum("bhts,bthd->bshd", dscores, q).unflatten(2, (KV, group)).sum(3)
-    dv = torch.einsum("bhts,bthd->bshd", store(probs), dy).unflatten(2, (KV, group)).sum(3)
-    return store(torch.cat([dq, dk, dv], 2))
-
-
 def attention_cases():
     def run(case, B, T, NH, KV, D, qkv):
         def attention(x, store, weight):
@@ -186,7 +170,7 @@ def attention_cases():
             y, lse = gpt2.attention(q, k, v, store)
             y.backward(x["dy"])
             q, k, v, y, lse = (t.detach() for t in (q, k, v, store(y), lse))
-            dqkv = attention_gradient(q, k, v, y, lse, x["dy"], store)
+            dqkv = store(torch.cat(gpt2.attention_gradient(q, k, v, y, lse, x["dy"], store), 2))
             assert y.dtype != torch.float64 or torch.allclose(dqkv, xs.grad, rtol=1e-9, atol=1e-10)
             return {"y": y, "lse": lse, "dqkv": dqkv}
         record(case, {"qkv": qkv, "dy": noise(case.name + "dy", B, T, NH, D)}, attention, kept=("lse",))

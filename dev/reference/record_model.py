@@ -113,7 +113,7 @@ def curves():
         # and all tensors share the largest error of any.
         finals = [key for key in params if not key.endswith("attn.qkv.b")]
         nudged = train(cfg, params, stream, "fp32", clip, nudge=2e-6)
-        ends = [("fp32", runs["fp32"]), ("fp32", nudged), ("bf16", runs["bf16"]), ("fp16", runs["fp16"])]
+        ends = [("fp32", nudged)] + [(run.split()[0], out) for run, out in runs.items() if run != "float64"]
         shared = {"fp32": 0.0, "bf16": 0.0, "fp16": 0.0}
         for precision, out in ends:
             for key in finals:
