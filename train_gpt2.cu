@@ -50,6 +50,17 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     FLOAT(grad_clip, 0, 0, 1e9, "largest global gradient norm; 0 = no clipping")                                                  \
     CHOICE(nonfinite, "stop", "stop|skip", "a step whose loss or gradient is not finite: stop with exit code 3, or skip it")      \
     LONG(seed, 42, 0, INT64_MAX, "seed of the initial weights and of the samples")                                                \
+    SECTION("Objective: multi-token prediction")                                                                                  \
+    SWITCH(mtp_enabled, 0, "score the logits against tokens further ahead, too")                                                  \
+    INT(mtp_max_steps, 2, 2, 8, "the farthest token: 2 = the next one and the one after it")                                      \
+    FLOAT(mtp_weight, 0.1, 0, 1000, "weight of the further tokens; the next token has weight 1")                                  \
+    INT(mtp_rampup_steps, 64, 0, 1000000000, "steps in which the weight rises from 0")                                            \
+    CHOICE(mtp_agg, "mean", MTP_AGG_CHOICES, "their losses make one: mean, sum, or sum times gamma^(k-1), k tokens ahead")        \
+    FLOAT(mtp_gamma, 0.5, 0, 1, "the gamma of --mtp_agg geo")                                                                     \
+    FLOAT(mtp_decay_start, 1, 0, 1, "share of the run after which the weight falls; 1 = never, but it costs val loss at the end")   \
+    FLOAT(mtp_decay_end, 1, 0, 1, "share of the run at which it is 0")                                                            \
+    STRING(mtp_weights, "", "all weights, instead: STAGE/STAGE/.. are equal parts of the run, each w1,w2,.. or start:end of the "  \
+           "tokens 1, 2, .. ahead; 1,0.5,0.25:0/1,0.5:0/1 anneals three tokens to one")                                           \
     SECTION("Machine")                                                                                                            \
     CHOICE(device, "auto", "auto|cuda|cpu", "where to train; auto = the GPU when one answers")                                    \
     CHOICE(precision, "auto", "auto|bf16|fp16|fp32", "storage of activations; auto = bf16 on a GPU, fp32 on the CPU")             \
@@ -100,6 +111,7 @@ typedef struct {
     Feed train, val;
     void* evaluator;  // validation in another precision (the sibling variant's), or NULL
     Logger log;
+    Objective objective;
     RunState run;
     Sampler sampler;
     Tokenizer tokenizer;
@@ -167,10 +179,10 @@ static void check_options(const Options* o) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Validation: plain next-token cross-entropy of the whole vocabulary, whatever is trained
+// Validation: plain cross-entropies of the whole vocabulary, whatever is trained. val_loss is the next token's
 
-static void zero_losses(Model* m) {
-    size_t bytes = (size_t)m->config.B * m->config.T * sizeof(float);
+static void zero_losses(Model* m, int offsets) {
+    size_t bytes = (size_t)offsets * m->config.B * m->config.T * sizeof(float);
 #if GPU_EXECUTION
     CUDA_CHECK(cudaMemsetAsync(m->losses, 0, bytes, m->stream));
 #else
@@ -178,32 +190,34 @@ static void zero_losses(Model* m) {
 #endif
 }
 
-// Mean loss in nats over the first `tokens` targets of the validation shards.
-static double validate(Model* m, Feed* val, int rows, int T, int64_t tokens) {
-    int B = val->loader.B;
+// means (offsets): mean loss in nats of the tokens 1, 2, .. ahead, over the first `tokens` positions of the validation shards.
+static void validate(Model* m, Feed* val, int rows, int T, int64_t tokens, double* means) {
+    int B = val->loader.B, offsets = val->loader.look_ahead;
     loader_reset(&val->loader);
-    zero_losses(m);
+    zero_losses(m, offsets);
     for (int64_t done = 0; done < tokens; done += (int64_t)B * T) {
         feed_next(val, m->stream);
         for (int b = 0; b < B; b += rows) {
             Micro micro = {val->tokens + (size_t)b * T, NULL, rows, T, true};
             model_forward(m, micro.tokens, rows, T);
-            head_loss(m, &micro, next_token(m, &micro), 0.0f, false);
+            head_loss(m, &micro, measured_targets(m, &micro, offsets), 0.0f, false);
         }
     }
     check_launches();
-    int N = rows * T;
+    int N = rows * T, stride = m->config.B * m->config.T;
     float* losses = (float*)xmalloc((size_t)N * sizeof(float));
-    copy_to_host(losses, m->losses, (size_t)N * sizeof(float));
-    double sum = 0.0;
-    for (int n = 0; n < N; n++) sum += losses[n];
+    for (int k = 0; k < offsets; k++) {
+        copy_to_host(losses, m->losses + (size_t)k * stride, (size_t)N * sizeof(float));
+        double sum = 0.0;
+        for (int n = 0; n < N; n++) sum += losses[n];
+        means[k] = sum / (double)tokens;
+    }
     free(losses);
-    return sum / (double)tokens;
 }
 
 // Opens the validation shards and refuses to score any token twice.
-static void open_validation(Feed* val, const Options* o, int T) {
-    feed_open(val, o->input_val_bin, o->val_batch_size, T, 1, o->vocab_size, false);
+static void open_validation(Feed* val, const Options* o, int T, int look_ahead) {
+    feed_open(val, o->input_val_bin, o->val_batch_size, T, look_ahead, o->vocab_size, false);
     int64_t most = (int64_t)(loader_epoch_batches(&val->loader) * val->loader.stride);
     if (o->val_tokens > most) {
         int64_t tokens = 0;
@@ -222,8 +236,8 @@ typedef struct {
 } Evaluator;
 
 // Validation in this variant's precision for a trainer in another: the model has the trainer's fp32 masters (device memory) and
-// its own activations, one layer's worth. *handle is NULL at the first call, which opens everything and returns NAN.
-extern "C" double PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** argv, const float* masters) {
+// its own activations, one layer's worth. *handle is NULL at the first call, which opens everything and measures nothing.
+extern "C" void PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** argv, const float* masters, double* means) {
     Evaluator* e = (Evaluator*)*handle;
     int T;
     if (!e) {
@@ -239,22 +253,23 @@ extern "C" double PASTED(ahead_validate, VARIANT)(void** handle, int argc, char*
         e->model.masters = (float*)masters;
         model_allocate(&e->model, false, false);
         model_plan_shape(&e->model, c.B, T);
-        open_validation(&e->val, &e->o, T);
-        return NAN;
+        Objective objective = objective_open(&e->flags, e->o.num_iterations);
+        open_validation(&e->val, &e->o, T, objective_look_ahead(&objective));
+        return;
     }
     T = e->val.loader.T;
     model_weights_changed(&e->model);
-    return validate(&e->model, &e->val, e->model.config.B, T, e->o.val_tokens);
+    validate(&e->model, &e->val, e->model.config.B, T, e->o.val_tokens, means);
 }
-extern "C" double SIBLING(ahead_validate, fp32)(void**, int, char**, const float*);
-extern "C" double SIBLING(ahead_validate, bf16)(void**, int, char**, const float*);
-extern "C" double SIBLING(ahead_validate, fp16)(void**, int, char**, const float*);
+extern "C" void SIBLING(ahead_validate, fp32)(void**, int, char**, const float*, double*);
+extern "C" void SIBLING(ahead_validate, bf16)(void**, int, char**, const float*, double*);
+extern "C" void SIBLING(ahead_validate, fp16)(void**, int, char**, const float*, double*);
 
-static double sibling_validate(Trainer* t) {
+static void sibling_validate(Trainer* t, double* means) {
     const char* p = t->o.val_precision;
-    if (!strcmp(p, "fp32")) return SIBLING(ahead_validate, fp32)(&t->evaluator, t->argc, t->argv, t->model.masters);
-    if (!strcmp(p, "bf16")) return SIBLING(ahead_validate, bf16)(&t->evaluator, t->argc, t->argv, t->model.masters);
-    return SIBLING(ahead_validate, fp16)(&t->evaluator, t->argc, t->argv, t->model.masters);
+    if (!strcmp(p, "fp32")) SIBLING(ahead_validate, fp32)(&t->evaluator, t->argc, t->argv, t->model.masters, means);
+    else if (!strcmp(p, "bf16")) SIBLING(ahead_validate, bf16)(&t->evaluator, t->argc, t->argv, t->model.masters, means);
+    else SIBLING(ahead_validate, fp16)(&t->evaluator, t->argc, t->argv, t->model.masters, means);
 }
 
 static double peak_memory_mb(void) {
@@ -279,11 +294,14 @@ static void clock_start(Trainer* t) { t->clock = wall_seconds(); }
 static void run_validation(Trainer* t, int64_t step) {
     clock_stop(t);
     bool own = !strcmp(t->o.val_precision, PRECISION_NAME);
-    t->val_loss = own ? validate(&t->model, &t->val, t->val_rows, t->val_T, t->o.val_tokens) : sibling_validate(t);
+    double means[STEP_LOSSES];
+    if (own) validate(&t->model, &t->val, t->val_rows, t->val_T, t->o.val_tokens, means);
+    else sibling_validate(t, means);
+    t->val_loss = means[0];
     if (t->val_loss < t->run.best_val) t->run.best_val = t->val_loss;
     StepRecord r = step_record(step);
+    objective_log_validation(&t->objective, step, means, &r);
     r.tokens = t->run.tokens_seen;
-    r.loss = t->val_loss;
     r.train_seconds = t->run.train_seconds;
     r.peak_memory_mb = peak_memory_mb();
     logger_val(&t->log, &r);
@@ -320,7 +338,10 @@ static void run_sample(Trainer* t, int64_t step) {
         int id = sample_probs(&t->sampler, probs, V), bytes = 0;
         if (id == eot) break;
         const char* text = tokenizer_decode(&t->tokenizer, id, &bytes);
-        fwrite(text, 1, (size_t)bytes, stdout);
+        for (int i = 0; i < bytes; i++) {  // an untrained byte model must not steer the terminal
+            unsigned char byte = (unsigned char)text[i];
+            putchar((byte < 32 && byte != '\n' && byte != '\t') || byte == 127 ? '?' : byte);
+        }
         fflush(stdout);
         ids[count++] = id;
     }
@@ -469,10 +490,11 @@ static void stop_nonfinite(Trainer* t, int64_t step) {
     int a = 0;
     logger_clear(&t->log);
     loader_restore(&t->train.loader, t->step_start);
+    objective_start(&t->objective, m, step);
     for (; a < t->o.grad_accumulation_steps; a++) {
         micro_step(t, a);
         device_sync();
-        tensor = all_finite(m->losses, (size_t)m->config.B * m->config.T) ? NULL : "the loss";
+        tensor = all_finite(m->losses, (size_t)m->targets.count * m->config.B * m->config.T) ? NULL : "the loss";
         for (int id = m->table.count - 1; id >= 0 && !tensor; id--) {
             if (!all_finite(grad(m, id), m->table.rows[id].size)) tensor = m->table.rows[id].name;
         }
@@ -500,13 +522,13 @@ static void report_step(Trainer* t) {
     if (s->hopeless && !strcmp(t->o.nonfinite, "stop")) stop_nonfinite(t, step);
     StepRecord r = step_record(step);
     r.tokens = t->run.tokens_seen;
-    r.loss = s->losses[0];
     r.lr = s->in.lr;
     r.grad_norm = s->grad_norm;
     r.train_seconds = t->run.train_seconds;
     r.tokens_per_second = (double)t->o.batch_size * t->o.sequence_length * t->o.grad_accumulation_steps / seconds;
     if (PRECISION == PRECISION_FP16) step_record_add(&r, "loss_scale", s->scaler.scale);
     if (s->skip) step_record_add(&r, "skipped", 1);
+    objective_log_step(&t->objective, step, s->losses, &r);
     bool last = step + 1 == t->o.num_iterations;
     logger_train(&t->log, &r, step % t->o.log_every == 0 || last);
     if (!last) logger_progress(&t->log, &r);
@@ -526,8 +548,9 @@ static void train_step(Trainer* t, int64_t step) {
     in.weight_decay = (float)o->weight_decay, in.grad_clip = (float)o->grad_clip;
     in.scale_loss = PRECISION == PRECISION_FP16;
     in.halt = !strcmp(o->nonfinite, "stop");
-    in.loss_factor[0] = 1.0f / ((float)o->batch_size * o->sequence_length * o->grad_accumulation_steps);
-    model_update(m, in, 1);
+    float per_target = 1.0f / ((float)o->batch_size * o->sequence_length * o->grad_accumulation_steps);
+    for (int k = 0; k < STEP_LOSSES; k++) in.loss_factor[k] = per_target;
+    model_update(m, in, objective_next(&t->objective, m, step + 1));
 #if GPU_EXECUTION
     CUDA_CHECK(cudaMemcpyAsync(t->mirror, m->state, sizeof(StepState), cudaMemcpyDeviceToHost, m->stream));
     CUDA_CHECK(cudaEventRecord(t->mirrored, m->stream));
@@ -570,6 +593,7 @@ static void print_banner(const Trainer* t) {
     const Arena* arenas[] = {&m->parameters, &m->gradients, &m->optimizer, &m->activations};
     size_t total = 0;
     for (int i = 0; i < 4; i++) total += arenas[i]->bytes;
+    objective_print(&t->objective);
     printf("memory     %.1f MiB, of which\n", total / 1048576.0);
     for (int i = 0; i < 4; i++) arena_print(arenas[i], total);
     fflush(stdout);
@@ -581,6 +605,8 @@ static void open_run(Trainer* t) {
     Model* m = &t->model;
     check_options(o);
     Config c = config_from_options(o);
+    t->objective = objective_open(&t->flags, o->num_iterations);
+    int look_ahead = objective_look_ahead(&t->objective);
     t->has_val = o->val_loss_every > 0;
     t->val_T = o->val_sequence_length ? o->val_sequence_length : o->sequence_length;
     t->val_rows = validation_rows(o);
@@ -588,9 +614,9 @@ static void open_run(Trainer* t) {
     print_banner(t);
     Arena* arenas[] = {&m->parameters, &m->gradients, &m->optimizer, &m->activations};
     arenas_must_fit(arenas, 4, 0);
-    feed_open(&t->train, o->input_bin, o->batch_size, o->sequence_length, 1, o->vocab_size, true);
+    feed_open(&t->train, o->input_bin, o->batch_size, o->sequence_length, look_ahead, o->vocab_size, true);
     bool own_val = !strcmp(o->val_precision, PRECISION_NAME);
-    if (t->has_val && own_val) open_validation(&t->val, o, t->val_T);
+    if (t->has_val && own_val) open_validation(&t->val, o, t->val_T, look_ahead);
     open_tokenizer(t);
     model_allocate(m, o->tf32, o->deterministic);
     model_plan_shape(m, o->batch_size, o->sequence_length);
@@ -599,7 +625,8 @@ static void open_run(Trainer* t) {
     t->run = run_state_start();
     int64_t resumed = resume_from_checkpoint(t);
     if (resumed < 0) model_init_weights(m, (uint64_t)o->seed);
-    if (t->has_val && !own_val) sibling_validate(t);  // opens it
+    objective_start(&t->objective, m, t->run.step);
+    if (t->has_val && !own_val) sibling_validate(t, NULL);  // opens it
     loader_check(&t->train.loader);
     Text flags = {0, 0, 0};
     flags_text(&t->flags, &flags);
@@ -646,12 +673,13 @@ static void close_run(Trainer* t) {
 
 static void train(Trainer* t) {
     const Options* o = &t->o;
+    int64_t first = t->run.step;  // 0, or where the checkpoint stands that this run continues
     clock_start(t);
-    for (int64_t step = t->run.step;; step++) {
+    for (int64_t step = first;; step++) {
         bool last = step >= o->num_iterations;
         bool val_due = t->has_val && (step % o->val_loss_every == 0 || last);
         bool sample_due = o->sample_every && ((step > 0 && step % o->sample_every == 0) || last);
-        bool save_due = *o->output_dir && o->save_every && step > 0 && (step % o->save_every == 0 || last);
+        bool saves = *o->output_dir && o->save_every && step > first, save_due = saves && (step % o->save_every == 0 || last);
         if (val_due || sample_due || save_due || last) report_step(t);
         if (save_due) save_checkpoint(t);
         if (val_due) run_validation(t, step);
@@ -659,6 +687,7 @@ static void train(Trainer* t) {
         if (val_due && o->target_val_loss > 0 && t->val_loss <= o->target_val_loss) {
             printf("target reached: val loss %.6f <= %.6f after %lld steps, %lld tokens, %.1f s of training\n", t->val_loss,
                    o->target_val_loss, (long long)step, (long long)t->run.tokens_seen, t->run.train_seconds);
+            if (saves && !save_due) save_checkpoint(t);
             break;
         }
         if (last) break;
@@ -716,7 +745,7 @@ int main(int argc, char** argv) {
     Options o;
     FlagTable flags = options_table(&o);
     flags_parse(&flags, argc, argv);
-    char why[320] = "this build has no CUDA: nvcc was not found when it was made";
+    char why[320] = "this build has no CUDA variants; `make` adds them where nvcc is";
     bool cuda = false;
 #if AHEAD_WITH_CUDA
     if (strcmp(o.device, "cpu")) cuda = ahead_device_cuda_fp32(why, sizeof(why));

@@ -1,7 +1,9 @@
-// The whole model: against recorded tensors, and the properties that need none.
+// The whole model: against recorded tensors, and the properties that need none. Nothing is read where it lies: in the emulation
+// and on a GPU that is device memory.
+#include "buffer.h"
+#include "gold.h"
+
 #include "llmc/model/setup.cuh"
-#include "test/gold.h"
-#include "test/gold_check.h"
 
 static Config tiny_config(const char* arch, int B, int T, bool tied) {
     Config c = {};
@@ -17,6 +19,22 @@ static void open_model(Model* m, Config c, uint64_t seed) {
     model_init_weights(m, seed);
 }
 
+// Frees the model; in builds with guard zones looks at them first.
+static void close_model(Model* m) {
+    const Arena* arenas[] = {&m->parameters, &m->gradients, &m->optimizer, &m->activations};
+    device_sync();
+    for (int i = 0; i < 4; i++) {
+        if (ARENA_GUARD > 0 && arenas[i]->base) arena_check(arenas[i]);
+    }
+    model_free(m);
+}
+
+static StepState state_of(const Model* m) {
+    StepState state;
+    copy_to_host(&state, m->state, sizeof(state));
+    return state;
+}
+
 // Stable counting order of the first N tokens, as the loader makes it.
 static void sort_order(int* order, const int* tokens, int N, int V) {
     int at = 0;
@@ -27,8 +45,9 @@ static void sort_order(int* order, const int* tokens, int N, int V) {
     }
 }
 
+// tokens (B*T + 1) and order (B*T, or NULL): host memory. The copies live until the test ends.
 static Micro micro_of(const int* tokens, const int* order, int B, int T, bool accumulate) {
-    Micro micro = {tokens, order, B, T, accumulate};
+    Micro micro = {buffer_i(tokens, (size_t)B * T + 1), order ? buffer_i(order, (size_t)B * T) : NULL, B, T, accumulate};
     return micro;
 }
 
@@ -53,26 +72,26 @@ static void check_golden_model(const char* arch, const char* name, bool tied) {
     const int* tokens = gold_ints(g, "tokens");
     int* order = (int*)xmalloc(sizeof(int) * N);
     sort_order(order, tokens, N, m.config.V);
+    const float* masters = host_f(m.masters, m.table.size);
     for (int id = 0; id < m.table.count; id++) {
         char tensor[80];
         snprintf(tensor, sizeof(tensor), "init:%s", m.table.rows[id].name);
-        gold_check_sketch(g, tensor, m.masters + m.table.rows[id].offset, PRECISION);
+        gold_check_sketch(g, tensor, masters + m.table.rows[id].offset, PRECISION);
     }
     Micro micro = micro_of(tokens, order, B, T, false);
     model_micro_step(&m, &micro, 1);
-    gold_check(g, "losses", m.losses, PRECISION);
-    float scale = m.state->scaler.scale;
-    for (size_t i = 0; i < m.table.size; i++) m.grads[i] /= scale;
+    gold_check(g, "losses", host_f(m.losses, N), PRECISION);
+    float scale = state_of(&m).scaler.scale, *grads = host_f(m.grads, m.table.size);
+    for (size_t i = 0; i < m.table.size; i++) grads[i] /= scale;
     for (int id = 0; id < m.table.count; id++) {
         char tensor[80];
         snprintf(tensor, sizeof(tensor), "grad:%s", m.table.rows[id].name);
-        gold_check_sketch(g, tensor, grad(&m, id), PRECISION);
+        gold_check_sketch(g, tensor, grads + m.table.rows[id].offset, PRECISION);
     }
-    for (int v = m.config.V; v < m.config.Vp; v++) {
-        for (int c = 0; c < m.config.C; c++) assert_true(grad(&m, m.lm_head)[v * m.config.C + c] == 0.0f);
-    }
+    const float* head = grads + m.table.rows[m.lm_head].offset;
+    for (int i = m.config.V * m.config.C; i < m.config.Vp * m.config.C; i++) assert_true(head[i] == 0.0f);
     free(order);
-    model_free(&m);
+    close_model(&m);
     gold_close(g);
 }
 
@@ -99,20 +118,22 @@ static void check_golden_curve(const char* arch, const char* name) {
         }
         float decay = (float)gold_param(g, "weight_decay"), clip = (float)gold_param(g, "grad_clip");
         model_update(&m, step_inputs(rates[step], decay, clip, N, A), 1);
-        assert_int_equal(m.state->skip, 0);
-        losses[step] = m.state->losses[0];
-        norms[step] = m.state->grad_norm;
+        StepState state = state_of(&m);
+        assert_int_equal(state.skip, 0);
+        losses[step] = state.losses[0];
+        norms[step] = state.grad_norm;
     }
     gold_check(g, "losses", losses, PRECISION);
     gold_check(g, "norms", norms, PRECISION);
+    const float* masters = host_f(m.masters, m.table.size);
     for (int id = 0; id < m.table.count; id++) {
         char tensor[80];
         snprintf(tensor, sizeof(tensor), "final:%s", m.table.rows[id].name);
         if (!gold_find(g, tensor)) continue;  // key biases: their exact gradient is 0, Adam turns rounding into steps
-        gold_check_sketch(g, tensor, m.masters + m.table.rows[id].offset, PRECISION);
+        gold_check_sketch(g, tensor, masters + m.table.rows[id].offset, PRECISION);
     }
     free(order), free(losses), free(norms);
-    model_free(&m);
+    close_model(&m);
     gold_close(g);
 }
 
@@ -140,10 +161,10 @@ static Outcome run_step(Config c, const int* tokens, int A, void (*change)(Model
         model_micro_step(&m, &micro, A);
     }
     Outcome o = {(float*)xmalloc(sizeof(float) * N), (float*)xmalloc(sizeof(float) * m.table.size), m.table.size};
-    memcpy(o.losses, m.losses, sizeof(float) * N);
-    memcpy(o.grads, m.grads, sizeof(float) * m.table.size);
+    copy_to_host(o.losses, m.losses, sizeof(float) * N);
+    copy_to_host(o.grads, m.grads, sizeof(float) * m.table.size);
     free(order);
-    model_free(&m);
+    close_model(&m);
     return o;
 }
 
@@ -158,6 +179,7 @@ static double relative_difference(const float* a, const float* b, size_t n) {
 static void assert_same_bits(const float* a, const float* b, size_t n) { assert_memory_equal(a, b, n * sizeof(float)); }
 
 static const char* const ARCHS[] = {"gpt2", "nocap"};
+enum { ODD_T = GPU_EXECUTION ? 36 : 33 };  // no multiple of any tile; a GPU multiplies rows by eights
 
 // One batch of 4 rows = two micro-steps of 2 rows: what an accumulation that stores, or a scale that is off, would break.
 static void accumulation(void** state) {
@@ -177,17 +199,17 @@ static void accumulation(void** state) {
 
 static void recompute_is_the_same(void** state) {
     (void)state;
-    int tokens[2 * 33 + 1];
-    random_tokens(tokens, 2 * 33 + 1, 259, 4);
+    int tokens[2 * ODD_T + 1];
+    random_tokens(tokens, 2 * ODD_T + 1, 259, 4);
     for (int a = 0; a < 2; a++) {
-        Config c = tiny_config(ARCHS[a], 2, 33, true);
+        Config c = tiny_config(ARCHS[a], 2, ODD_T, true);
         c.L = 3;
         config_arch(&c, ARCHS[a]);
         Outcome kept = run_step(c, tokens, 1, NULL);
         for (int r = RECOMPUTE_GELU; r <= RECOMPUTE_BLOCK; r++) {
             c.recompute = (Recompute)r;
             Outcome again = run_step(c, tokens, 1, NULL);
-            assert_same_bits(kept.losses, again.losses, 66);
+            assert_same_bits(kept.losses, again.losses, 2 * ODD_T);
             assert_same_bits(kept.grads, again.grads, kept.size);
             outcome_free(&again);
         }
@@ -211,14 +233,14 @@ static void chunks_are_the_whole(void** state) {
 
 static void threads_give_the_same(void** state) {
     (void)state;
-    int tokens[2 * 32 + 1], threads = omp_get_max_threads();
+    int tokens[2 * 32 + 1], threads = device_teams(1);
     random_tokens(tokens, 2 * 32 + 1, 259, 6);
     for (int a = 0; a < 2; a++) {
-        omp_set_num_threads(1);
+        device_threads(1);
         Outcome one = run_step(tiny_config(ARCHS[a], 2, 32, true), tokens, 1, NULL);
-        omp_set_num_threads(3);
+        device_threads(3);
         Outcome three = run_step(tiny_config(ARCHS[a], 2, 32, true), tokens, 1, NULL);
-        omp_set_num_threads(threads);
+        device_threads(threads);
         assert_same_bits(one.losses, three.losses, 64);
         assert_true(relative_difference(one.grads, three.grads, one.size) < 1e-5);
         outcome_free(&one), outcome_free(&three);
@@ -228,24 +250,23 @@ static void threads_give_the_same(void** state) {
 // A changed token moves nothing before it in its row, and something behind it. Other rows do not notice.
 static void causality(void** state) {
     (void)state;
-    enum { B = 2, T = 33, C = 64 };
+    enum { B = 2, T = ODD_T, C = 64 };
     int tokens[B * T + 1];
     random_tokens(tokens, B * T + 1, 259, 8);
     for (int a = 0; a < 2; a++) {
         Model m;
         open_model(&m, tiny_config(ARCHS[a], B, T, true), 7);
-        model_forward(&m, tokens, B, T);
-        floatX* before = (floatX*)xmalloc(sizeof(floatX) * B * T * C);
-        memcpy(before, m.yf, sizeof(floatX) * B * T * C);
+        model_forward(&m, buffer_i(tokens, B * T + 1), B, T);
+        const float* before = host_x(m.yf, B * T * C);
         int at = 17, saved = tokens[at];
         tokens[at] = (saved + 1) % 259;
-        model_forward(&m, tokens, B, T);
+        model_forward(&m, buffer_i(tokens, B * T + 1), B, T);
         tokens[at] = saved;
-        assert_memory_equal(before, m.yf, sizeof(floatX) * at * C);
-        assert_memory_equal(before + T * C, m.yf + T * C, sizeof(floatX) * T * C);
-        for (int t = at; t < T; t++) assert_memory_not_equal(before + t * C, m.yf + t * C, sizeof(floatX) * C);
-        free(before);
-        model_free(&m);
+        const float* after = host_x(m.yf, B * T * C);
+        assert_memory_equal(before, after, sizeof(float) * at * C);
+        assert_memory_equal(before + T * C, after + T * C, sizeof(float) * T * C);
+        for (int t = at; t < T; t++) assert_memory_not_equal(before + t * C, after + t * C, sizeof(float) * C);
+        close_model(&m);
     }
 }
 
@@ -257,22 +278,24 @@ static void probabilities(void** state) {
     Model m;
     open_model(&m, tiny_config("gpt2", 1, 32, false), 7);
     Micro micro = micro_of(tokens, NULL, 1, 32, false);
-    model_forward(&m, tokens, 1, 32);
+    model_forward(&m, micro.tokens, 1, 32);
     head_loss(&m, &micro, next_token(&m, &micro), 0.0f, false);
+    const float* losses = host_f(m.losses, 32);
     float probs[259];
     for (int n = 0; n < 32; n += 31) {
-        double sum = 0, loss = m.losses[n];
+        double sum = 0, loss = losses[n];
         head_probs(&m, n, probs);
         for (int v = 0; v < 259; v++) sum += probs[v];
         assert_true(fabs(sum - 1) < 1e-5);
         assert_true(fabs(-log(probs[tokens[n + 1]]) - loss) < 1e-4);
     }
-    model_free(&m);
+    close_model(&m);
 }
 
 static void nan_in_last_matrix(Model* m) {
     int id = params_find(&m->table, "h.1.mlp.proj.w");
-    m->masters[m->table.rows[id].offset + 5] = NAN;
+    float nan = NAN;
+    copy_to_device(m->masters + m->table.rows[id].offset + 5, &nan, sizeof(nan));
     model_weights_changed(m);
 }
 
@@ -285,17 +308,16 @@ static void nan_never_reaches_the_weights(void** state) {
     Model m;
     open_model(&m, tiny_config("nocap", 2, 16, true), 7);
     nan_in_last_matrix(&m);
-    float* before = (float*)xmalloc(m.table.size * sizeof(float));
-    memcpy(before, m.masters, m.table.size * sizeof(float));
+    const float* before = host_f(m.masters, m.table.size);
     Micro micro = micro_of(tokens, order, 2, 16, false);
     model_micro_step(&m, &micro, 1);
     model_update(&m, step_inputs(1e-2f, 0.1f, 1.0f, 32, 1), 1);
-    assert_int_equal(m.state->skip, 1);
-    assert_int_equal(m.state->steps, 0);
-    assert_memory_equal(before, m.masters, m.table.size * sizeof(float));
-    for (size_t i = 0; i < m.table.size; i++) assert_true(m.m[i] == 0.0f && m.v[i] == 0.0f);
-    free(before);
-    model_free(&m);
+    assert_int_equal(state_of(&m).skip, 1);
+    assert_int_equal(state_of(&m).steps, 0);
+    assert_memory_equal(before, host_f(m.masters, m.table.size), m.table.size * sizeof(float));
+    const float *first = host_f(m.m, m.table.size), *second = host_f(m.v, m.table.size);
+    for (size_t i = 0; i < m.table.size; i++) assert_true(first[i] == 0.0f && second[i] == 0.0f);
+    close_model(&m);
 }
 
 // Central differences of the mean loss in the directions of a few weights (fp32 storage only: the others round it away).
@@ -311,48 +333,49 @@ static void finite_differences(void** state) {
         open_model(&m, tiny_config(ARCHS[a], 2, 16, true), 7);
         Micro micro = micro_of(tokens, order, 2, 16, false);
         model_micro_step(&m, &micro, 1);
+        const float* grads = host_f(m.grads, m.table.size);
         for (int id = 0; id < m.table.count; id++) {
             // along the gradient itself, where the slope is its norm and rounding matters least
-            float *w = m.masters + m.table.rows[id].offset, *g = grad(&m, id);
-            size_t n = m.table.rows[id].size;
+            const Param* p = &m.table.rows[id];
+            size_t n = p->size;
+            const float *g = grads + p->offset, *w = host_f(m.masters + p->offset, n);
             double norm = 0, slope = 0;
             for (size_t i = 0; i < n; i++) norm += (double)g[i] * g[i];
             norm = sqrt(norm);
             if (norm < 1e-3) continue;
-            float* direction = (float*)xmalloc(n * sizeof(float));
-            for (size_t i = 0; i < n; i++) direction[i] = (float)(g[i] / norm);
-            float h = 0.02f;
+            float *moved = host_values(n), h = 0.02f;
             for (int sign = 1; sign >= -1; sign -= 2) {
-                for (size_t i = 0; i < n; i++) w[i] += (sign > 0 ? h : -2 * h) * direction[i];
-                model_forward(&m, tokens, 2, 16);
+                for (size_t i = 0; i < n; i++) moved[i] = w[i] + sign * h * (float)(g[i] / norm);
+                copy_to_device(m.masters + p->offset, moved, n * sizeof(float));
+                model_forward(&m, micro.tokens, 2, 16);
                 head_loss(&m, &micro, next_token(&m, &micro), 0.0f, false);
-                for (int r = 0; r < 32; r++) slope += sign * (double)m.losses[r] / 32 / (2 * h);
+                const float* losses = host_f(m.losses, 32);
+                for (int r = 0; r < 32; r++) slope += sign * (double)losses[r] / 32 / (2 * h);
             }
-            for (size_t i = 0; i < n; i++) w[i] += h * direction[i];
-            if (fabs(slope - norm) > 0.01 * norm + 2e-4)
-                fail_msg("%s %s: slope %g, gradient %g", ARCHS[a], m.table.rows[id].name, slope, norm);
-            free(direction);
+            copy_to_device(m.masters + p->offset, w, n * sizeof(float));
+            if (fabs(slope - norm) > 0.01 * norm + 2e-4) fail_msg("%s %s: slope %g, gradient %g", ARCHS[a], p->name, slope, norm);
         }
-        model_free(&m);
+        close_model(&m);
     }
 }
 
+#define TEST(name) cmocka_unit_test_teardown(name, release_buffers)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_gpt2),
-        cmocka_unit_test(golden_gpt2_untied),
-        cmocka_unit_test(golden_nocap),
-        cmocka_unit_test(golden_nocap_untied),
-        cmocka_unit_test(golden_curve_gpt2),
-        cmocka_unit_test(golden_curve_nocap),
-        cmocka_unit_test(accumulation),
-        cmocka_unit_test(recompute_is_the_same),
-        cmocka_unit_test(chunks_are_the_whole),
-        cmocka_unit_test(threads_give_the_same),
-        cmocka_unit_test(causality),
-        cmocka_unit_test(probabilities),
-        cmocka_unit_test(nan_never_reaches_the_weights),
-        cmocka_unit_test(finite_differences),
+        TEST(golden_gpt2),
+        TEST(golden_gpt2_untied),
+        TEST(golden_nocap),
+        TEST(golden_nocap_untied),
+        TEST(golden_curve_gpt2),
+        TEST(golden_curve_nocap),
+        TEST(accumulation),
+        TEST(recompute_is_the_same),
+        TEST(chunks_are_the_whole),
+        TEST(threads_give_the_same),
+        TEST(causality),
+        TEST(probabilities),
+        TEST(nan_never_reaches_the_weights),
+        TEST(finite_differences),
     };
     return cmocka_run_group_tests_name("model " PRECISION_NAME, tests, NULL, NULL);
 }

@@ -89,7 +89,11 @@ DEVICE_ONLY float team_max(float x) { return team_reduce<true>(x); }
 #define device_sync() CUDA_CHECK(cudaDeviceSynchronize())
 #define check_launches() CUDA_CHECK(cudaGetLastError())  // a launch that was refused says so only here; does not wait
 #define device_teams(wanted) (wanted)
+#ifdef AHEAD_EMU
+#define device_threads(count) emu_order_by(count)  // another order of threads and blocks for every count
+#else
 #define device_threads(count) ((void)(count))
+#endif
 #define RESTRICT __restrict__
 #ifdef __CUDA_ARCH__
 #define UNROLL _Pragma("unroll")

@@ -201,6 +201,11 @@ UNUSED static FlagTable flags_defaults(const FlagDef* defs, int count, void* val
 // True when the user gave this flag, on the command line, in a file or by flags_parse_text.
 UNUSED static bool flag_was_set(const FlagTable* table, const char* name) { return table->set[flags_known(table, name)] != 0; }
 
+// A flag's field in Options, for code that stands below the program's Options type: int*, int64_t*, double*, bool* or char**.
+UNUSED static const void* flag_field(const FlagTable* table, const char* name) {
+    return (const char*)table->values + table->defs[flags_known(table, name)].offset;
+}
+
 // Place of a CHOICE flag's value in its list, for a switch over an enum in the same order.
 UNUSED static int flag_choice(const FlagTable* table, const char* name) {
     const FlagDef* d = &table->defs[flags_known(table, name)];

@@ -3,8 +3,8 @@ What a run says: on the console, in <output_dir>/main.log and in <output_dir>/me
 
     console         step:12/4768 | val loss 10.824905                        | mtp loss with look-ahead objectives
                     step:12/4768 | loss 10.824905 | train_time:3.10s | step_avg:238.46ms | lr 9.14e-05 | norm 1.0123 | tps 52310
-    main.log        s:12 val:10.824905                                       ntp: and mtp: with look-ahead objectives
-                    s:12 trn:10.824905 lr:9.140625e-05 norm:1.012300 tps:52310
+    main.log        s:12 val:10.824905                                       ntp:, mtp:, val_ce_2:.. with look-ahead objectives
+                    s:12 trn:10.824905 lr:9.140625e-05 norm:1.012300 tps:52310               mtp:, ce_2:.. with them
     metrics.jsonl   {"step":12,"tokens":6291456,"time":3100.000,"train_loss":10.824905,...}
     flags.txt       the effective flags: `@<output_dir>/flags.txt` repeats the run
 

@@ -37,6 +37,12 @@ typedef struct {
     float *rstd1, *lse, *rstd2;
 } LayerActs;
 
+// Host copy of the weights of the list's targets (m->state->in.target_weights) and how many there are.
+typedef struct {
+    float weights[STEP_LOSSES];
+    int count;
+} TargetList;
+
 typedef struct {
     Config config;
     ParamTable table;
@@ -47,8 +53,9 @@ typedef struct {
     floatX* weights;  // == masters in fp32
     uint8_t* unit_flags;
     StepState* state;
-    LayerActs acts;  // of layer 0; layer_acts steps through
-    float *x, *saved_x, *rstdf, *losses, *target_weights, *rope_cos, *rope_sin, *column_scratch, *norm_scratch;
+    TargetList targets;  // what the next micro-step is trained on
+    LayerActs acts;      // of layer 0; layer_acts steps through
+    float *x, *saved_x, *rstdf, *losses, *rope_cos, *rope_sin, *column_scratch, *norm_scratch;
     floatX *dres, *d4, *dn, *yf, *xhatf, *logits;
     int chunk_rows;  // rows of logits that exist at once
     bool training;   // false: forward only, on the masters of another model
@@ -120,7 +127,6 @@ UNUSED static void model_plan_activations(Model* m) {
     m->chunk_rows = head_chunk_rows((int)N);
     arena_add(a, "logits", &m->logits, (size_t)m->chunk_rows * c->Vp * X);
     arena_add(a, "losses", &m->losses, STEP_LOSSES * N * F);
-    arena_add(a, "target weights", &m->target_weights, STEP_LOSSES * F);
     size_t angles = c->learned_positions ? 0 : (size_t)c->T * (c->C / c->NH / 2);
     arena_add(a, "rope cos", &m->rope_cos, angles * F);
     arena_add(a, "rope sin", &m->rope_sin, angles * F);

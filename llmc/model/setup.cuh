@@ -77,8 +77,8 @@ UNUSED static void model_allocate(Model* m, bool allow_tf32, bool deterministic)
     state.scaler = loss_scale_start();
     if (PRECISION != PRECISION_FP16) state.scaler.scale = 1.0f;
     copy_to_device(m->state, &state, sizeof(state));
-    float weights[STEP_LOSSES] = {1.0f};
-    copy_to_device(m->target_weights, weights, sizeof(weights));
+    TargetList next_token_only = {{1.0f}, 1};
+    targets_start(m, next_token_only);
     if (m->rope_cos) {
         size_t bytes = (size_t)c->T * (size_t)(c->C / c->NH / 2) * sizeof(float);
         float *cos_table = (float*)xmalloc(bytes), *sin_table = (float*)xmalloc(bytes);

@@ -92,14 +92,16 @@ UNUSED static void model_backward(Model* m, const Micro* micro) {
 // One micro-step of training: losses and gradients of this micro-batch, divided by N * micro_steps.
 UNUSED static void model_micro_step(Model* m, const Micro* micro, int micro_steps) {
     model_forward(m, micro->tokens, micro->B, micro->T);
-    head_loss(m, micro, next_token(m, micro), 1.0f / ((float)micro->B * micro->T * micro_steps), true);
+    head_loss(m, micro, training_targets(m, micro), 1.0f / ((float)micro->B * micro->T * micro_steps), true);
     model_backward(m, micro);
     check_launches();
 }
 
-// The optimizer step that closes the micro-steps; offsets: how many targets the losses buffer holds per position.
+// The optimizer step that closes the micro-steps; offsets: how many targets the losses buffer holds per position. The weights in
+// m->targets, which the caller may have changed since the last micro-step, are the next step's.
 UNUSED static void model_update(Model* m, StepInputs in, int offsets) {
     int N = m->config.B * m->config.T;
+    memcpy(in.target_weights, m->targets.weights, sizeof(in.target_weights));
     adamw_step(&m->table, m->masters, m->weights, m->grads, m->m, m->v, m->unit_flags, m->norm_scratch, m->state, in, m->losses,
                offsets, N, m->stream);
     check_launches();

@@ -32,6 +32,9 @@ typedef struct {
     bool scale_loss;                 // fp16: the loss scale is at work
     bool halt;                       // after a hopeless step skip all later ones: the run is about to stop
     float loss_factor[STEP_LOSSES];  // turns a sum of losses into the mean, per target offset
+    // Of the NEXT step's targets (model/objective.cuh). They ride along to the StepState, where that step's classifier reads
+    // them: no launch and no copy of their own, always the same address.
+    float target_weights[STEP_LOSSES];
 } StepInputs;
 
 // What the device decides. The host reads it after the step, for the log.
