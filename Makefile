@@ -63,6 +63,16 @@ OPT := $(if $(DEBUG),-O1 -g -DAHEAD_GUARDS=1,-O3)
 WARN := -Wall -Wextra
 CPU_FLAGS := -std=c++17 $(OPT) -march=$(MARCH) -fopenmp $(MATH) $(WARN) -I. $(CXXFLAGS)
 C_FLAGS := -std=gnu11 $(OPT) -march=$(MARCH) $(WARN) -I. $(CFLAGS)
+# The emulation: CUDA's kernels by a C++ compiler (test/emu/emu.h). A row that is kept in registers is filled and read under the
+# same condition, which g++ cannot follow across a barrier. As nvcc, it may not reorder sums.
+EMU_FLAGS := -std=c++17 $(OPT) -march=$(MARCH) -fno-math-errno -fno-trapping-math $(WARN) -Wno-uninitialized -Wno-maybe-uninitialized -DAHEAD_EMU \
+    -DAHEAD_GUARDS=1 -I. -Itest/emu $(CXXFLAGS)
+EMU_STAMP := $(call stamp,emu,$(CXX) $(EMU_FLAGS))
+# Its checking build: clang announces every load and store to test/emu/emu_check.h; the sanitizer's own library is not linked.
+CHECK_CXX := $(shell command -v clang++)
+CHECK_FLAGS := -std=c++17 -O1 -g -fno-vectorize -fno-slp-vectorize -fsanitize=thread $(WARN) -DAHEAD_EMU -DEMU_CHECK -DAHEAD_GUARDS=1 \
+    -I. -Itest/emu
+CHECK_STAMP := $(call stamp,check,$(CHECK_CXX) $(CHECK_FLAGS))
 CUDA_FLAGS := -std=c++17 -t 1 $(GENCODE) $(if $(DEBUG),-O1 -g -lineinfo -DAHEAD_GUARDS=1,-O3) -Xcompiler -fopenmp,-Wall,-Wextra -I. \
     $(if $(HAVE_CUDNN),-DAHEAD_CUDNN=1) $(if $(HAVE_NCCL),-DAHEAD_WITH_NCCL=1) $(NVCCFLAGS)
 CUDNN_FLAGS := -std=c++17 -O1 $(WARN) -I. -isystem $(FRONTEND) -isystem $(CUDA_HOME)/include -DCUDNN_FRONTEND_SKIP_JSON_LIB
@@ -114,16 +124,40 @@ $(TOOLS): data/%: data/%.c $(call stamp,c,$(CC) $(C_FLAGS))
 	$(call run,CC,$(CC) $(C_FLAGS) $(DEPENDENCIES) $< -o $@ $(LDFLAGS) -lpthread -lm)
 
 TEST_CU := $(patsubst test/%.cu,build/test/%,$(wildcard test/test_*.cu))
+# What runs in the emulation: programs that read device memory through copies only
+EMU_TESTS := activation attention classifier feed gemm model mtp ops optim products
+CHECK_TESTS := activation attention classifier ops optim products
+EMU_PROGRAMS := $(foreach p,$(PRECISIONS),$(EMU_TESTS:%=build/test/test_%_emu_$p)) build/test/test_emulation
+CHECK_PROGRAMS := $(if $(CHECK_CXX),$(CHECK_TESTS:%=build/test/test_%_check_bf16) build/test/test_attention_check_fp32 build/test/test_check)
 TEST_PROGRAMS := $(patsubst test/%.c,build/test/%,$(wildcard test/test_*.c)) \
-    $(patsubst test/%.cpp,build/test/%,$(wildcard test/test_*.cpp)) $(foreach p,$(PRECISIONS),$(TEST_CU:%=%_$p))
-tests: $(TEST_PROGRAMS)
+    $(patsubst test/%.cpp,build/test/%,$(wildcard test/test_*.cpp)) $(foreach p,$(PRECISIONS),$(TEST_CU:%=%_$p)) $(EMU_PROGRAMS) $(CHECK_PROGRAMS)
+tests: $(TEST_PROGRAMS) build/test/train_emu
+# The whole trainer with its CUDA variants in the emulation: `--device cuda` is the emulated card.
+build/emu_%.o: train_gpt2.cu $(EMU_STAMP)
+	$(call run,EMU,$(CXX) $(EMU_FLAGS) -DPRECISION=$(CODE_$*) -DVARIANT=cuda_$* $(DEPENDENCIES) -x c++ -c $< -o $@)
+build/emu_main.o: train_gpt2.cu $(CPU_STAMP)
+	$(call run,CXX,$(CXX) $(CPU_FLAGS) -DPRECISION=0 -DVARIANT=cpu_fp32 -DAHEAD_MAIN -DAHEAD_WITH_CUDA=1 $(DEPENDENCIES) -x c++ -c $< -o $@)
+build/test/train_emu: $(PRECISIONS:%=build/emu_%.o) build/emu_main.o build/cpu_bf16.o build/cpu_fp16.o
+	$(call run,LINK,$(CXX) -fopenmp $^ -o $@ -lpthread -lm $(LDFLAGS))
 list-tests:
 	@echo $(TEST_PROGRAMS)
 define test_of_precision
 build/test/%_$1: test/%.cu $(CPU_STAMP)
 	$$(call run,CXX,$(CXX) $(CPU_FLAGS) -DPRECISION=$(CODE_$1) $$(DEPENDENCIES) -x c++ $$< -o $$@ $(LDFLAGS) -lcmocka -lpthread -lm)
+build/test/%_emu_$1: test/%.cu $(EMU_STAMP)
+	$$(call run,EMU,$(CXX) $(EMU_FLAGS) -DPRECISION=$(CODE_$1) $$(DEPENDENCIES) -x c++ $$< -o $$@ $(LDFLAGS) -lcmocka -lpthread -lm)
+build/test/%_check_$1: test/%.cu $(CHECK_STAMP)
+	$$(call check,$(CODE_$1))
+endef
+define check
+$(call run,CHECK,{ $(CHECK_CXX) $(CHECK_FLAGS) -DPRECISION=$1 $(DEPENDENCIES) -x c++ -c $< -o $@.o && \
+	    $(CXX) $@.o -o $@ $(LDFLAGS) -lcmocka -lpthread -lm && rm $@.o; })
 endef
 $(foreach p,$(PRECISIONS),$(eval $(call test_of_precision,$p)))
+build/test/test_check: test/emu/test_check.cu $(CHECK_STAMP)
+	$(call check,$(CODE_bf16))
+build/test/test_emulation: test/emu/test_emulation.cu $(EMU_STAMP)
+	$(call run,EMU,$(CXX) $(EMU_FLAGS) -DPRECISION=$(CODE_bf16) $(DEPENDENCIES) -x c++ $< -o $@ $(LDFLAGS) -lcmocka -lpthread -lm)
 build/test/%: test/%.cpp $(CPU_STAMP)
 	$(call run,CXX,$(CXX) $(CPU_FLAGS) $(DEPENDENCIES) $< -o $@ $(LDFLAGS) -lcmocka -lpthread -lm)
 build/test/%: test/%.c $(call stamp,c,$(CC) $(C_FLAGS))

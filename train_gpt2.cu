@@ -707,7 +707,7 @@ extern "C" int PASTED(ahead_train, VARIANT)(int argc, char** argv) {
     open_run(t);
     train(t);
     close_run(t);
-    if (ARENA_GUARD) arena_check(&t->model.activations);
+    if (ARENA_GUARD > 0) arena_check(&t->model.activations);
     return 0;
 }
 

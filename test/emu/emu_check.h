@@ -1,0 +1,181 @@
+/*
+The checking build (-DEMU_CHECK, clang -fsanitize=thread, linked without that sanitizer's library): every load and store of a
+kernel calls a function here. Each 2 bytes of device and shared memory have a cell that knows who touched them last:
+
+    cell   | addressable | last write: when, block, thread | last read: when, block, thread |
+
+and an access is reported, with kernel, block, thread and source line, that
+
+    leaves every allocation                            reads what nobody has written
+    meets an access of another thread of the block, one of the two a write, with no barrier between them
+        (inside a warp __syncwarp is enough; a shuffle orders nothing)
+    meets a write of another block of the same launch  is 16 bytes wide and not 16-byte aligned
+
+Time is counted in barriers. Atomics are exempt. Without EMU_CHECK all of this is nothing.
+*/
+#pragma once
+
+#ifndef EMU_CHECK
+EMU inline void emu_check_barrier() {}
+EMU inline void emu_check_warp(int) {}
+EMU inline void emu_check_block() {}
+EMU inline void emu_check_grid() {}
+EMU inline void emu_check_live(const void*, size_t, bool) {}
+EMU inline void emu_check_pause(bool) {}
+EMU inline void emu_check_forget(const void*, size_t) {}
+#else
+
+typedef struct {
+    uint32_t stamp, block;  // 0: never
+    uint16_t thread, warp_stamp;
+} EmuTouch;
+typedef struct {
+    EmuTouch write, read;
+    uint32_t addressable;
+} EmuCell;
+
+static struct {
+    EmuCell *device, *local;             // cells of the arena; of dynamic, then static shared memory
+    uint32_t stamp, block, first_block;  // of the barrier, the block, the launch
+    uint16_t warp_stamp[EMU_WARPS];
+    int paused;
+} emu_checker = {NULL, NULL, 1, 1, 1, {}, 0};
+#define EMU_PLAIN __attribute__((no_sanitize("thread"), disable_sanitizer_instrumentation))  // does not watch itself
+enum { EMU_LOCAL_CELLS = (512 << 10) / 2, EMU_STATIC_AT = (384 << 10) / 2 };
+
+EMU void emu_check_barrier() { emu_checker.stamp++; }
+EMU void emu_check_warp(int w) { emu_checker.warp_stamp[w]++; }
+EMU void emu_check_pause(bool on) { emu_checker.paused += on ? 1 : -1; }
+EMU void emu_check_grid() { emu_checker.first_block = emu_checker.block + 1; }
+
+static EmuCell* emu_cells(size_t count) {
+    void* p = mmap(NULL, count * sizeof(EmuCell), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) emu_fail("no address space for the checks");
+    return (EmuCell*)p;
+}
+// The cell of p; NULL: memory that is not watched.
+EMU_PLAIN static EmuCell* emu_cell(const void* p) {
+    const char* c = (const char*)p;
+    if (!emu_checker.device) return NULL;
+    if (c >= emu_memory.base && c < emu_memory.base + EMU_ARENA) return emu_checker.device + (size_t)(c - emu_memory.base) / 2;
+    if (!emu_checker.local || !emu_thread) return NULL;
+    if (c >= emu.shared && c < emu.shared + emu_round_up(emu.shared_bytes, 128)) return emu_checker.local + (c - emu.shared) / 2;
+    if (c >= emu.static_shared && c < emu.static_shared + emu.static_shared_bytes)
+        return emu_checker.local + EMU_STATIC_AT + (c - emu.static_shared) / 2;
+    return NULL;
+}
+EMU_PLAIN static void emu_cells_addressable(EmuCell* cells, size_t bytes) {
+    memset((void*)cells, 0, (bytes + 1) / 2 * sizeof(EmuCell));
+    for (size_t i = 0; i < (bytes + 1) / 2; i++) cells[i].addressable = 1;
+}
+// An allocation begins or ends.
+EMU void emu_check_live(const void* p, size_t bytes, bool live) {
+    if (!emu_checker.device) emu_checker.device = emu_cells(EMU_ARENA / 2);
+    if (live) emu_cells_addressable(emu_cell(p), bytes);
+    for (size_t i = 0; !live && i < (bytes + 1) / 2; i++) emu_cell(p)[i].addressable = 0;
+}
+// As if never written.
+EMU void emu_check_forget(const void* p, size_t bytes) {
+    EmuCell* cell = emu_cell(p);
+    for (size_t i = 0; cell && i < bytes / 2; i++) cell[i].write.stamp = 0;
+}
+EMU void emu_check_block() {
+    emu_checker.stamp++, emu_checker.block++;
+    if (!emu_checker.local) emu_checker.local = emu_cells(EMU_LOCAL_CELLS);
+    emu_cells_addressable(emu_checker.local, emu.shared_bytes);
+    emu_cells_addressable(emu_checker.local + EMU_STATIC_AT, emu.static_shared_bytes);
+}
+
+__attribute__((noreturn)) static void emu_report_access(const void* p, size_t bytes, bool write, const void* code,
+                                                        const char* what, const EmuTouch* other) {
+    char command[128], place[2][256] = {"", ""}, more[64] = "";
+    extern char __executable_start;
+    snprintf(command, sizeof(command), "addr2line -i -e /proc/%d/exe %#lx 2>/dev/null", (int)getpid(),
+             (unsigned long)((const char*)code - &__executable_start - 1));
+    FILE* f = popen(command, "r");
+    for (int i = 0; f && i < 2 && fgets(place[i], sizeof(place[i]), f); i++) place[i][strcspn(place[i], "\n")] = 0;
+    if (other) {
+        unsigned t = other->thread;
+        snprintf(more, sizeof(more), " of thread (%u,%u,%u)", t % blockDim.x, t / blockDim.x % blockDim.y,
+                 t / blockDim.x / blockDim.y);
+    }
+    const EmuAllocation* a = emu_allocation(p);
+    emu_fail("%s of %zu bytes at %s %zd (%s, called from %s) %s%s", write ? "write" : "read", bytes,
+             a ? "global offset" : "shared offset",
+             a ? (const char*)p - a->p
+               : (const char*)p - (emu_cell(p) < emu_checker.local + EMU_STATIC_AT ? emu.shared : emu.static_shared),
+             place[0], place[1], what, more);
+}
+
+// True if nothing puts the other access before the running thread's.
+EMU_PLAIN static bool emu_unordered(const EmuTouch* other) {
+    if (!other->stamp || other->block < emu_checker.first_block) return false;
+    if (other->block != emu_checker.block) return true;
+    int me = emu_thread->linear;
+    if (other->thread == me || other->stamp != emu_checker.stamp) return false;
+    return other->thread / 32 != me / 32 || other->warp_stamp == emu_checker.warp_stamp[me / 32];
+}
+
+EMU_PLAIN static void emu_access(const void* p, size_t bytes, bool write, const void* code) {
+    EmuCell* cell = emu_cell(p);
+    if (!cell) return;
+    EmuTouch now = {emu_checker.stamp, 0, 0, 0};
+    bool check = emu_thread && !emu_checker.paused;
+    if (emu_thread) {
+        int t = emu_thread->linear;
+        now.block = emu_checker.block, now.thread = (uint16_t)t, now.warp_stamp = emu_checker.warp_stamp[t / 32];
+    }
+    if (check && bytes == 16 && (uintptr_t)p % 16) emu_report_access(p, bytes, write, code, "is not 16-byte aligned", NULL);
+    for (size_t i = 0; i < (bytes + 1) / 2; i++, cell++) {
+        if (check && !cell->addressable) emu_report_access(p, bytes, write, code, "is outside every allocation", NULL);
+        if (check && !write && !cell->write.stamp) emu_report_access(p, bytes, write, code, "reads what was never written", NULL);
+        if (check && emu_unordered(&cell->write))
+            emu_report_access(p, bytes, write, code, "races with a write",
+                              cell->write.block == emu_checker.block ? &cell->write : NULL);
+        if (check && write && emu_unordered(&cell->read))
+            emu_report_access(p, bytes, write, code, "races with a read",
+                              cell->read.block == emu_checker.block ? &cell->read : NULL);
+        if (write) cell->write = now;
+        else if (check) cell->read = now;
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What the compiler calls
+extern "C" {
+void __tsan_init() {}
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+void __tsan_vptr_update(void**, void*) {}
+void __tsan_vptr_read(void**) {}
+#define EMU_HOOK(n)                                                                                            \
+    EMU_PLAIN void __tsan_read##n(void* p) { emu_access(p, n, false, __builtin_return_address(0)); }           \
+    EMU_PLAIN void __tsan_write##n(void* p) { emu_access(p, n, true, __builtin_return_address(0)); }           \
+    EMU_PLAIN void __tsan_unaligned_read##n(void* p) { emu_access(p, n, false, __builtin_return_address(0)); } \
+    EMU_PLAIN void __tsan_unaligned_write##n(void* p) { emu_access(p, n, true, __builtin_return_address(0)); }
+EMU_HOOK(1)
+EMU_HOOK(2)
+EMU_HOOK(4)
+EMU_HOOK(8)
+EMU_HOOK(16)
+// Structures move by these, and the compiler does not announce it.
+EMU_PLAIN __attribute__((no_builtin)) void* memcpy(void* to, const void* from, size_t n) {
+    emu_access(from, n, false, __builtin_return_address(0));
+    emu_access(to, n, true, __builtin_return_address(0));
+    char* t = (char*)to;
+    asm volatile("rep movsb" : "+D"(t), "+S"(from), "+c"(n)::"memory");
+    return to;
+}
+EMU_PLAIN __attribute__((no_builtin)) void* memmove(void* to, const void* from, size_t n) {
+    if ((char*)to <= (const char*)from || (const char*)from + n <= (char*)to) return memcpy(to, from, n);
+    for (; n > 0; n--) ((volatile char*)to)[n - 1] = ((const volatile char*)from)[n - 1];
+    return to;
+}
+EMU_PLAIN __attribute__((no_builtin)) void* memset(void* to, int value, size_t n) {
+    emu_access(to, n, true, __builtin_return_address(0));
+    char* t = (char*)to;
+    asm volatile("rep stosb" : "+D"(t), "+c"(n) : "a"(value) : "memory");
+    return to;
+}
+}
+#endif

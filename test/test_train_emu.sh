@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The whole trainer on the emulated GPU: the same losses as on the CPU, and after a stop it goes on bit for bit.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. test/report.sh
+
+program=build/test/train_emu
+[ -x $program ] && [ -x data/prepare ] && [ -x data/make_corpus ] || { fail "$program, data/prepare or data/make_corpus is not built"; finish; }
+d=$(mktemp -d "${TMPDIR:-/tmp}/ahead-emu.XXXXXX") || exit 1
+trap 'rm -rf "$d"' EXIT
+data/make_corpus --bytes 9000 --seed 5 --out "$d/text" >/dev/null 2>&1
+data/make_corpus --bytes 6000 --seed 6 --out "$d/val" >/dev/null 2>&1
+data/prepare --tokenizer bytes --out "$d/train" --shard_tokens 5000 "$d/text" >/dev/null
+data/prepare --tokenizer bytes --out "$d/val" "$d/val" >/dev/null
+flags=(--input_bin "$d/train_0*.bin" --input_val_bin "$d/val_0*.bin" --tokenizer "$d/train_tokenizer.bin" --n_layer 2 --n_head 2
+    --n_embd 32 --vocab_size 257 --sequence_length 32 --batch_size 2 --grad_accumulation_steps 2 --num_iterations 12
+    --learning_rate 0.003 --warmup_iters 2 --warmdown_iters 4 --weight_decay 0.1 --val_loss_every 6 --val_batch_size 2
+    --val_tokens 512 --keep_checkpoints 0 --save_every 6 --log_every 1)
+
+train() { # name flags...
+    local name=$1
+    shift
+    timeout 120 $program "${flags[@]}" --output_dir "$d/$name" "$@" >"$d/$name.out" 2>&1 </dev/null
+}
+payload() { tail -c +$(($(od -An -t u8 -j 40 -N 8 "$1") + 1)) "$1" | cksum; }
+
+for arch in gpt2 nocap; do
+    train cpu-$arch --arch $arch --device cpu --precision fp32
+    train gpu-$arch --arch $arch --device cuda --precision fp32 || fail "$arch: $(tail -1 "$d/gpu-$arch.out")"
+    worst=$(paste -d ' ' <(grep -o '\(val\|trn\):[0-9.]*' "$d/cpu-$arch/main.log") <(grep -o '\(val\|trn\):[0-9.]*' "$d/gpu-$arch/main.log") |
+        awk '{ split($1, a, ":"); split($2, b, ":"); e = a[2] - b[2]; e = e < 0 ? -e : e; if (e > worst) worst = e; n++ }
+            END { print (n >= 14 && worst < 1e-4) ? "good" : worst " in " n " losses" }')
+    if [ "$worst" = good ]; then pass; else fail "$arch: emulated losses differ from the CPU's by $worst"; fi
+done
+
+train bf16 --arch nocap --device cuda --precision bf16 || fail "bf16: $(tail -1 "$d/bf16.out")"
+whole=$(payload "$d/bf16/step_00000012.ckpt")
+rm "$d/bf16/step_00000012.ckpt"
+train bf16 --arch nocap --device cuda --precision bf16 --resume auto
+again=$(payload "$d/bf16/step_00000012.ckpt")
+if [ "$whole" = "$again" ]; then pass; else fail "bf16: resumed from step 6 the weights differ"; fi
+finish
