@@ -155,6 +155,10 @@ static int validation_rows(const Options* o) {
     return rows;
 }
 
+static int64_t tokens_per_step(const Options* o) {
+    return (int64_t)o->batch_size * o->sequence_length * o->grad_accumulation_steps;
+}
+
 static void check_options(const Options* o) {
     int T_val = o->val_sequence_length ? o->val_sequence_length : o->sequence_length;
     int64_t batch = (int64_t)o->val_batch_size * T_val;
@@ -525,7 +529,7 @@ static void report_step(Trainer* t) {
     r.lr = s->in.lr;
     r.grad_norm = s->grad_norm;
     r.train_seconds = t->run.train_seconds;
-    r.tokens_per_second = (double)t->o.batch_size * t->o.sequence_length * t->o.grad_accumulation_steps / seconds;
+    r.tokens_per_second = (double)tokens_per_step(&t->o) / seconds;
     if (PRECISION == PRECISION_FP16) step_record_add(&r, "loss_scale", s->scaler.scale);
     if (s->skip) step_record_add(&r, "skipped", 1);
     objective_log_step(&t->objective, step, s->losses, &r);
@@ -559,7 +563,7 @@ static void train_step(Trainer* t, int64_t step) {
 #endif
     t->pending = step;
     t->run.step = step + 1;
-    t->run.tokens_seen += (int64_t)o->batch_size * o->sequence_length * o->grad_accumulation_steps;
+    t->run.tokens_seen += tokens_per_step(o);
     if (!GPU_EXECUTION) report_step(t);
 }
 
@@ -588,8 +592,8 @@ static void print_banner(const Trainer* t) {
     printf("model      %s: %d layers, %d heads, %d wide, vocabulary %d (%d padded), %.2fM parameters\n", t->o.arch, c->L, c->NH,
            c->C, c->V, c->Vp, params_live(&m->table) / 1e6);
     printf("batch      %d x %d x %d = %lld tokens a step, %lld in all\n", t->o.batch_size, t->o.sequence_length,
-           t->o.grad_accumulation_steps, (long long)t->o.batch_size * t->o.sequence_length * t->o.grad_accumulation_steps,
-           (long long)t->o.batch_size * t->o.sequence_length * t->o.grad_accumulation_steps * t->o.num_iterations);
+           t->o.grad_accumulation_steps, (long long)tokens_per_step(&t->o),
+           (long long)tokens_per_step(&t->o) * t->o.num_iterations);
     const Arena* arenas[] = {&m->parameters, &m->gradients, &m->optimizer, &m->activations};
     size_t total = 0;
     for (int i = 0; i < 4; i++) total += arenas[i]->bytes;

@@ -8,6 +8,7 @@ An element may be off by what rounding explains, and no more:
 
 The same file runs on a GPU, there with the sizes that are multiples of 8.
 */
+#include "gelu_double.h"
 #include "harness.h"
 
 #include "../llmc/ops/gemm.cuh"
@@ -92,17 +93,6 @@ static void tensor_free(Tensor* t) {
 static floatX* X(const Tensor* t) { return (floatX*)t->memory; }
 
 // --- reference -----------------------------------------------------------------------------------------------------------------
-static double gelu_double(double x, int kind) {
-    if (kind == GELU_ERF) return 0.5 * x * erfc(-x * M_SQRT1_2);
-    return x / (1 + exp(-2 * sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-}
-static double gelu_grad_double(double x, int kind) {
-    if (fabs(x) > 30) return x > 0;
-    if (kind == GELU_ERF) return 0.5 * erfc(-x * M_SQRT1_2) + x * exp(-x * x / 2) / sqrt(2 * M_PI);
-    double c = sqrt(2 / M_PI), t = tanh(c * (x + 0.044715 * x * x * x));
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
-}
-
 // One element: what it should be before storing, and the sum of the magnitudes of its terms
 typedef struct {
     double sum, size;

@@ -1,36 +1,18 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2034,SC2154 # flags and d are shared with small_run.sh
 # Multi-token prediction through the built program: what it logs, that it resumes bit for bit while its weight moves, that it
 # leaves validation alone, and that without weight it is not there.
 set -u
-cd "$(dirname "$0")/.." || exit 1
-. test/report.sh
+. "$(dirname "$0")/small_run.sh"
 
-program=${PROGRAM:-./train_gpt2cu}
-[ -x "$program" ] && [ -x data/prepare ] && [ -x data/make_corpus ] || { fail "$program, data/prepare or data/make_corpus is not built"; finish; }
-d=$(mktemp -d "${TMPDIR:-/tmp}/ahead-mtp.XXXXXX") || exit 1
-trap 'rm -rf "$d"' EXIT
-
-data/make_corpus --bytes 9000 --seed 5 --out "$d/text" >/dev/null 2>&1
-data/make_corpus --bytes 6000 --seed 6 --out "$d/val" >/dev/null 2>&1
-data/prepare --tokenizer bytes --out "$d/train" --shard_tokens 5000 "$d/text" >/dev/null
-data/prepare --tokenizer bytes --out "$d/val" "$d/val" >/dev/null
-flags=(--input_bin "$d/train_0*.bin" --input_val_bin "$d/val_0*.bin" --device cpu
+flags=("${shards[@]}"
     --n_layer 2 --n_head 2 --n_embd 32 --vocab_size 257 --sequence_length 32 --batch_size 4 --grad_accumulation_steps 2
     --num_iterations 24 --learning_rate 0.003 --warmup_iters 4 --warmdown_iters 8 --weight_decay 0.1 --val_loss_every 8
     --val_batch_size 4 --val_tokens 2048 --keep_checkpoints 0 --arch nocap --save_every 8)
 mtp=(--mtp_enabled --mtp_max_steps 3 --mtp_weight 0.35 --mtp_rampup_steps 12)
 
-train() { # name flags...: into $d/name; what it prints goes to $d/name.out
-    local name=$1
-    shift
-    timeout 120 "$program" "${flags[@]}" --output_dir "$d/$name" "$@" >"$d/$name.out" 2>"$d/$name.err" </dev/null
-}
 losses() { sed 's/ tps:[0-9]*//' "$d/$1/main.log"; }                   # all but the speed
-payload() { tail -c +$(($(od -An -t u8 -j 40 -N 8 "$1") + 1)) "$1" | cksum; } # tensors: the text in front holds times and flags
 end() { payload "$d/$1/step_00000024.ckpt"; }
-same() { # what, a, b
-    if [ "$2" = "$3" ]; then pass; else fail "$1: $2 is not $3"; fi
-}
 holds() { # what, awk condition
     if awk "BEGIN { exit !($2) }"; then pass; else fail "$1: not $2"; fi
 }
