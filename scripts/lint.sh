@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.." || exit 1
 
 sources() { find train_gpt2.cu llmc test data dev \( -name '*.h' -o -name '*.cuh' -o -name '*.cu' -o -name '*.c' -o -name '*.cpp' \) 2>/dev/null | sort; }
 scripts() { find .ci scripts test data dev -name '*.sh' 2>/dev/null; find .ci -type f -name run; }
-text() { sources; scripts; find Makefile README.md scripts test data dev -type f \( -name '*.md' -o -name '*.awk' -o -name '*.py' -o -name '*.txt' -o -name Makefile \) 2>/dev/null; }
+python() { find scripts data dev -name '*.py' 2>/dev/null; grep -lI -d skip '^#!.*python3' scripts/*; }
+text() { sources; scripts; python; find Makefile README.md scripts test data dev -type f \( -name '*.md' -o -name '*.awk' -o -name '*.txt' -o -name Makefile \) 2>/dev/null; }
 
 if [ "${1:-}" = --format ]; then
     command -v clang-format >/dev/null || { echo "error: clang-format is not installed: apt-get install clang-format" >&2; exit 1; }
@@ -88,6 +89,16 @@ if command -v shellcheck >/dev/null; then
 else
     skip "shellcheck: skipped, not installed"
 fi
+
+# --- Python
+if command -v python3 >/dev/null; then
+    check "Python parses" "$(python | while read -r file; do
+        python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$file" 2>&1 | tail -1
+    done)"
+else
+    skip "Python parses: skipped, no python3"
+fi
+check "Python lines of 130 columns or less in scripts/" "$(python | grep '^scripts/' | LC_ALL=C.UTF-8 xargs grep -HnE '^.{131,}' | cut -c 1-120)"
 
 [ "$wrong" = 0 ] || echo "error: $wrong of the checks above failed" >&2
 [ "$wrong" = 0 ]
