@@ -8,12 +8,13 @@ The fused attention of cuDNN (see attention_cudnn.h), described as graphs of the
 A plan is a built graph, kept by (direction, dtype, shape). A graph can be built for the GPU of a handle or for device properties
 alone: with the latter a test builds every plan on a machine that has no GPU.
 
-Deterministic backward. cuDNN's own switch for it makes the frontend drop the fp32 accumulator of dq and write dP instead:
-B NH T T x 2 bytes (403 MB at B = 16, T = 1024, 12 heads), written and read in every layer. That breaks the rule that no execution
+Deterministic backward. With cuDNN's own switch for it the plans of sm_80 to sm_90 and sm_120 write dP: B NH T T x 2 bytes
+(403 MB at B = 16, T = 1024, 12 heads; `make plans`), written and read in every layer. That breaks the rule that no execution
 holds a (T,T) matrix and by its bytes alone costs an estimated 5 to 10 % of a step, so the switch stays off: dq is summed by fp32
 atomics and its last bits vary from run to run. Who needs equal bits asks attention_init for them and gets the project's own
-backward kernels (7 products, no matrix). Workspace of the plans taken, B = 16 as above: 101 MB on sm_80 and sm_89, 51 MB on
-sm_90.
+backward kernels (7 products, no matrix). On sm_100 and sm_103 the deterministic plan is linear in T and small (0.8 MB instead
+of 51): the switch could be on there. Workspace of the plans taken, B = 16 as above: 101 MB on sm_80, 86, 89 and 120, 51 MB on
+sm_90, 100 and 103.
 */
 #include "attention_cudnn.h"
 
@@ -33,8 +34,6 @@ sm_90.
 
 namespace fe = cudnn_frontend;
 
-static const bool DETERMINISTIC_BACKWARD = false;  // true: the path that stores dP (see above)
-
 enum { Q = 1, K, V, OUT, LSE, DOUT, DQ, DK, DV, TENSORS };  // names of tensors inside a graph
 enum { MAX_PLANS = 32 };
 
@@ -51,6 +50,8 @@ typedef struct {
 struct AheadCudnn {
     cudnnHandle_t handle;                              // NULL: plans only
     std::shared_ptr<fe::DeviceProperties> properties;  // instead of a handle
+    int sm;                                            // with properties: 89 for sm_89
+    bool deterministic;  // cuDNN's switch for the backward pass: off where training runs (see above)
     char gpu[256];
     Plan plans[MAX_PLANS];
     int count;
@@ -85,7 +86,7 @@ static std::shared_ptr<fe::graph::Graph> describe(const AheadCudnn* c, const Key
     g->set_io_data_type(k->dtype == AHEAD_CUDNN_FP16 ? fe::DataType_t::HALF : fe::DataType_t::BFLOAT16)
         .set_intermediate_data_type(fe::DataType_t::FLOAT)
         .set_compute_data_type(fe::DataType_t::FLOAT);
-    if (c->properties) g->set_device_properties(c->properties);
+    if (c->properties) g->set_device_properties(c->properties).set_sm_version(c->sm);
     int64_t row = (int64_t)(k->NH + 2 * k->NKV) * k->D, out_row = (int64_t)k->NH * k->D;
     float scale = 1.0f / sqrtf((float)k->D);
     auto q = g->tensor(tensor(Q, k, k->NH, row)), key = g->tensor(tensor(K, k, k->NKV, row)),
@@ -99,7 +100,7 @@ static std::shared_ptr<fe::graph::Graph> describe(const AheadCudnn* c, const Key
     } else {
         auto out = g->tensor(tensor(OUT, k, k->NH, out_row)), dout = g->tensor(tensor(DOUT, k, k->NH, out_row));
         auto options = fe::graph::SDPA_backward_attributes().set_name("attention_backward").set_causal_mask(true);
-        options.set_attn_scale(scale).set_deterministic_algorithm(DETERMINISTIC_BACKWARD);
+        options.set_attn_scale(scale).set_deterministic_algorithm(c->deterministic);
         auto results = g->sdpa_backward(q, key, v, out, dout, g->tensor(stats(k)), options);
         set_output(results[0], tensor(DQ, k, k->NH, row));
         set_output(results[1], tensor(DK, k, k->NKV, row));
@@ -149,12 +150,15 @@ extern "C" AheadCudnn* ahead_cudnn_create(char* why, size_t why_size) {
     return c;
 }
 
-extern "C" AheadCudnn* ahead_cudnn_create_for_device(const char* json, size_t bytes, char* why, size_t why_size) {
+extern "C" AheadCudnn* ahead_cudnn_create_for_device(const char* json, size_t bytes, int sm, int deterministic, char* why,
+                                                     size_t why_size) {
     AheadCudnn* c = version_checked(why, why_size);
     if (!c) return NULL;
+    c->sm = sm;
+    c->deterministic = deterministic;
     c->properties = std::make_shared<fe::DeviceProperties>();
     fe::error_t e = c->properties->deserialize(std::vector<uint8_t>(json, json + bytes));
-    snprintf(c->gpu, sizeof c->gpu, "a described GPU");
+    snprintf(c->gpu, sizeof c->gpu, "a described sm_%d", sm);
     if (e.is_good()) return c;
     snprintf(why, why_size, "cuDNN does not take the device description: %.300s", e.get_message().c_str());
     delete c;
@@ -188,6 +192,15 @@ extern "C" int ahead_cudnn_plan(AheadCudnn* c, int dtype, int backward, int B, i
     if (e.is_bad()) return explain(why, why_size, c, &key, e.get_message()), -1;
     *workspace_bytes = (size_t)bytes;
     return made;
+}
+
+extern "C" void ahead_cudnn_plan_name(AheadCudnn* c, int dtype, int backward, int B, int T, int NH, int NKV, int D, char* name,
+                                      size_t name_size) {
+    Key key = {backward ? 1 : 0, dtype, B, T, NH, NKV, D};
+    Plan* plan = find(c, &key);
+    std::string found;
+    if (plan && plan->graph->get_plan_name(found).is_bad()) found = "";
+    snprintf(name, name_size, "%s", found.c_str());
 }
 
 // Fills in what both directions share and runs the plan.
