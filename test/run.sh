@@ -4,6 +4,7 @@
 # Exit code 0 only when nothing failed. A program that crashes, hangs or prints no summary counts as one failed test.
 # A program is build/test/test_* (cmocka) or test/test_*.sh; both end in their counts, and say `skipped: why` for what they skip.
 # Called by `make test`; test/run.sh NAME... runs only the programs whose name contains a NAME.
+# `make test-gpu` is test/run.sh --gpu NAME...: the programs of EMU_TESTS compiled by nvcc, and the trainer, on the GPU here.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 MAKE=${MAKE:-make}
@@ -11,6 +12,17 @@ LIMIT=${TEST_TIMEOUT:-300}  # seconds for one program
 cores=$(nproc)
 export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000} # threads that wait go to sleep soon: on a busy machine spinning costs a factor of 5
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores < 4 ? cores : 4))}
+goals="train_gpt2cu tools tests" list=list-tests scripts="test/test_*.sh"
+if [ "${1:-}" = --gpu ]; then
+    shift
+    gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU ')
+    if [ "$gpus" = 0 ]; then
+        echo "error: no NVIDIA GPU answers here (nvidia-smi -L names none), so nothing was run; make test runs the same kernels without one" >&2
+        exit 1
+    fi
+    goals="train_gpt2cu tools test-gpu-build" list=list-gpu-tests scripts=test/test_train_emu.sh
+    export PROGRAM=./train_gpt2cu
+fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/ahead-test.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 export TMPDIR=$work
@@ -21,7 +33,8 @@ start=$SECONDS
 memory=$(awk '/^MemAvailable/ {print int($2 / 1500000)}' /proc/meminfo)
 jobs=$((memory < 1 ? 1 : memory < cores ? memory : cores))
 echo "build ($jobs jobs)"
-"$MAKE" -k -j"$jobs" train_gpt2cu tools tests
+# shellcheck disable=SC2086 # several goals
+"$MAKE" -k -j"$jobs" $goals
 built=$?
 build_seconds=$((SECONDS - start))
 
@@ -75,7 +88,8 @@ if [ "$built" != 0 ]; then
     failed=$((failed + 1))
     echo "  ✗ the build failed (above)"
 fi
-programs=$("$MAKE" -s list-tests | grep "^build/test/") # the probe may print too
+programs=$("$MAKE" -s $list | grep "^build/test/") # the probe may print too
+mkdir -p build/coverage && export EMU_COVERAGE=$PWD/build/coverage # test/test_coverage.sh reads it
 for program in $programs; do
     wanted "$program" || continue
     if [ -x "$program" ]; then
@@ -85,7 +99,8 @@ for program in $programs; do
         echo "  ✗ $(basename "$program"): does not compile"
     fi
 done
-for program in test/test_*.sh; do
+unset EMU_COVERAGE
+for program in $scripts; do
     wanted "$program" && run "$(basename "$program" .sh)" bash "$program"
 done
 

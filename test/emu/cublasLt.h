@@ -83,6 +83,7 @@ EMU cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
 EMU cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return free(handle), CUBLAS_STATUS_SUCCESS; }
 
 EMU cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc, cublasComputeType_t compute, cudaDataType_t scale) {
+    emu_note(EMU_PLAN, "cublasLtMatmulDescCreate");
     *desc = (cublasLtMatmulDesc_t)calloc(1, sizeof(cublasLtMatmulDescOpaque));
     **desc = (cublasLtMatmulDescOpaque){compute, scale, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, -1, NULL};
     return CUBLAS_STATUS_SUCCESS;
@@ -99,6 +100,7 @@ EMU cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cub
         case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: field = &desc->bias_type; break;
         case CUBLASLT_MATMUL_DESC_BIAS_POINTER: field = &desc->bias, size = sizeof(void*); break;
     }
+    emu_note(EMU_ATTRIBUTE, "cublasLtMatmulDescSetAttribute");
     if (!field || bytes != size) return CUBLAS_STATUS_INVALID_VALUE;
     memcpy(field, value, size);
     return CUBLAS_STATUS_SUCCESS;

@@ -10,8 +10,12 @@ wait at barriers and shuffles. All of it is `static`: a test program is one tran
     emu_lanes.h     __syncthreads, __syncwarp, shuffles, votes, atomics
     emu_memory.h    device memory: one arena, guard pages, NaN poison; the host cannot read it
     emu_check.h     the checking build: races, bounds, uninitialised reads (-DEMU_CHECK)
+    emu_publish.h   the checking build: what one block of a launch may read of another
+    emu_sanitize.h  the sanitizer build: AddressSanitizer knows device memory, shared memory and the fibers' stacks
     emu_stream.h    streams that queue their work; events; copies
+    emu_budget.h    the counting build: every call in order, bytes by kernel (-DEMU_BUDGET)
     emu_launch.h    a kernel launch, its limits, running a grid
+    emu_coverage.h  which kernels and which functions that launch them have run
     emu_runtime.h   the functions of the CUDA runtime
     emu_ptx.h       the instructions of llmc/ops/ptx.cuh
 
@@ -24,6 +28,7 @@ barrier (in one of the orders), a missing wait between streams (with one of the 
     EMU_ORDER=forward|reverse|random:SEED   order of threads in a block and of blocks in a grid (random:1)
     EMU_STREAMS=SEED                        which stream goes on when several could
     EMU_REPORT=1                            at exit: launches and threads by kernel
+    EMU_COVERAGE=FOLDER                     at exit: FOLDER/<program> names what was launched (test/test_coverage.sh)
 
 Not seen here: speed, the GPU's weak memory order, races that no order of whole threads between barriers shows.
 */
@@ -47,11 +52,15 @@ Not seen here: speed, the GPU's weak memory order, races that no order of whole 
 
 #define EMU static __attribute__((unused))
 
+#include "emu_sanitize.h"
+
 #include "emu_types.h"
 
 #include "emu_fiber.h"
 
 #include "emu_block.h"
+
+#include "emu_publish.h"
 
 #include "emu_lanes.h"
 
@@ -60,6 +69,10 @@ Not seen here: speed, the GPU's weak memory order, races that no order of whole 
 #include "emu_check.h"
 
 #include "emu_stream.h"
+
+#include "emu_budget.h"
+
+#include "emu_coverage.h"
 
 #include "emu_launch.h"
 

@@ -35,7 +35,8 @@ typedef struct EmuThread {
 
 static struct {
     EmuThread threads[EMU_THREADS];
-    int order[EMU_THREADS];
+    int order[EMU_THREADS], place[EMU_THREADS];  // who has its turn at place i; the place of thread t
+    uint64_t ready[EMU_THREADS / 64];            // a bit by place: can run
     int count, alive, at_barrier, cursor;
     uint64_t unfair;                                // random order: state of the choice who runs next, else 0
     unsigned lanes[EMU_WARPS], waiting[EMU_WARPS];  // lanes that are not gone; that wait at a warp operation
@@ -89,6 +90,9 @@ __attribute__((noreturn, unused)) static void emu_deadlock() {
     _exit(EMU_EXIT);
 }
 
+// Names of places are nearly always the same literal.
+EMU inline bool emu_same_text(const char* a, const char* b) { return a == b || !strcmp(a, b); }
+
 // emu_check.h: something happened that puts accesses in order
 static void emu_check_barrier();
 static void emu_check_warp(int w);
@@ -96,19 +100,37 @@ static void emu_check_block();
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Who runs next
-EMU EmuThread* emu_next() {
+EMU_UNWATCHED EMU inline void emu_can_run_again(EmuThread* t) {
+    int at = emu.place[t->linear];
+    t->state = EMU_READY;
+    emu.ready[at / 64] |= 1ull << at % 64;
+}
+EMU_UNWATCHED EMU inline void emu_cannot_run(const EmuThread* t) {
+    int at = emu.place[t->linear];
+    emu.ready[at / 64] &= ~(1ull << at % 64);
+}
+// The first place from `at` on whose thread can run; -1: none.
+EMU_UNWATCHED EMU inline int emu_ready_from(int at) {
+    int word = at / 64;
+    uint64_t bits = emu.ready[word] & ~0ull << at % 64;
+    while (!bits) {
+        if (++word * 64 >= emu.count) return -1;
+        bits = emu.ready[word];
+    }
+    return word * 64 + __builtin_ctzll(bits);
+}
+EMU_UNWATCHED EMU EmuThread* emu_next() {
     if (emu.alive == 0) return NULL;
     if (emu.unfair && emu_random(&emu.unfair) % 8 == 0)  // somebody gets ahead of the others
         emu.cursor = (int)(emu_random(&emu.unfair) % (uint64_t)emu.count);
-    for (int n = 0; n < emu.count; n++) {
-        if (++emu.cursor == emu.count) emu.cursor = 0;
-        EmuThread* t = &emu.threads[emu.order[emu.cursor]];
-        if (t->state <= EMU_READY) return t;
-    }
-    emu_deadlock();
+    int at = emu_ready_from(emu.cursor + 1 < emu.count ? emu.cursor + 1 : 0);
+    if (at < 0) at = emu_ready_from(0);
+    if (at < 0) emu_deadlock();
+    emu.cursor = at;
+    return &emu.threads[emu.order[at]];
 }
 
-EMU void emu_go_on_with(EmuThread* next, EmuContext* left) {
+EMU_UNWATCHED EMU void emu_go_on_with(EmuThread* next, EmuContext* left) {
     emu_thread = next;
     if (next->state == EMU_FRESH) {
         next->state = EMU_READY;
@@ -116,33 +138,37 @@ EMU void emu_go_on_with(EmuThread* next, EmuContext* left) {
         emu_context_make(&next->context, next->stack,
                          EMU_STACK - (size_t)(emu.free_stacks % 64) * 64);  // not all in one cache set
     }
-    emu_context_switch(left, &next->context);
+    emu_context_switch(left, &next->context, false);
 }
 
 // The running thread has set its state and is left until that is ready again.
-EMU void emu_wait() {
-    EmuThread *me = emu_thread, *next = emu_next();
+EMU_UNWATCHED EMU void emu_wait() {
+    EmuThread* me = emu_thread;
+    emu_cannot_run(me);
+    EmuThread* next = emu_next();
     if (next != me) emu_go_on_with(next, &me->context);
 }
 
-EMU void emu_leave_barrier(EmuThread* t) {
+EMU_UNWATCHED EMU void emu_leave_barrier(EmuThread* t) {
     int votes = 0;
     for (int i = 0; i < emu.count; i++) votes += emu.threads[i].state == EMU_AT_BARRIER && emu.threads[i].value;
     for (int i = 0; i < emu.count; i++) {
         EmuThread* u = &emu.threads[i];
         if (u->state != EMU_AT_BARRIER) continue;
-        if (u->line != t->line || strcmp(u->file, t->file)) {
+        if (u->line != t->line || !emu_same_text(u->file, t->file)) {
             emu_fail("%s at %s:%d, while thread (%u,%u,%u) is at %s:%d", t->what, t->file, t->line, u->index.x, u->index.y,
                      u->index.z, u->file, u->line);
         }
-        u->state = EMU_READY, u->value = votes;
+        u->value = votes;
+        emu_can_run_again(u);
     }
     emu.at_barrier = 0;
     emu_check_barrier();
 }
 
-EMU void emu_gone(EmuThread* me) {
+EMU_UNWATCHED EMU void emu_gone(EmuThread* me) {
     me->state = EMU_GONE;
+    emu_cannot_run(me);
     emu.alive--;
     emu.lanes[me->linear / 32] &= ~(1u << me->linear % 32);
     if (emu.alive > 0 && emu.at_barrier == emu.alive) {
@@ -154,7 +180,8 @@ EMU void emu_gone(EmuThread* me) {
 
 static void emu_warp_arrived(EmuThread* warp, int w);  // emu_lanes.h: perhaps all are there now
 
-static void emu_fiber_main() {
+EMU_UNWATCHED static void emu_fiber_main() {
+    emu_arrive_on_stack(NULL);
     for (;;) {
         EmuThread* me = emu_thread;
         emu.body(emu.arguments);
@@ -167,7 +194,7 @@ static void emu_fiber_main() {
         }
         emu.stacks[emu.free_stacks++] = me->stack;
         emu_thread = next;
-        emu_context_switch(&me->context, next ? &next->context : &emu.host);
+        emu_context_switch(&me->context, next ? &next->context : &emu.host, true);
     }
 }
 
@@ -219,7 +246,7 @@ EMU int emu_order_kind(uint64_t* seed) {
     return emu_order.kind;
 }
 
-EMU void emu_order_threads() {
+EMU_UNWATCHED EMU void emu_order_threads() {
     uint64_t seed = 0;
     int n = emu.count, kind = emu_order_kind(&seed);
     for (int i = 0; i < n; i++) emu.order[i] = kind == 1 ? n - 1 - i : i;
@@ -228,20 +255,22 @@ EMU void emu_order_threads() {
         int j = (int)(emu_random(&seed) % (uint64_t)(i + 1)), moved = emu.order[i];
         emu.order[i] = emu.order[j], emu.order[j] = moved;
     }
+    for (int i = 0; i < n; i++) emu.place[emu.order[i]] = i;
 }
 
 // Runs emu.body in every thread of block blockIdx; shared memory starts poisoned.
-EMU void emu_run_block() {
+EMU_UNWATCHED EMU void emu_run_block() {
     for (int i = 0; i < emu.count; i++) {
         EmuThread* t = &emu.threads[i];
-        t->state = EMU_FRESH;
         t->copies = t->cp_groups = t->cp_first = 0;
+        emu_can_run_again(t);
+        t->state = EMU_FRESH;
     }
     for (int w = 0; w * 32 < emu.count; w++) {
         int lanes = emu.count - w * 32;
         emu.lanes[w] = lanes >= 32 ? 0xffffffffu : (1u << lanes) - 1, emu.waiting[w] = 0;
     }
-    memset(emu.static_shared, EMU_POISON, emu.static_shared_bytes);
+    if (emu.static_shared_bytes) memset(emu.static_shared, EMU_POISON, emu.static_shared_bytes);
     if (emu.shared_bytes) memset(emu.shared, EMU_POISON, emu.shared_bytes);
     emu_check_block();
     emu.alive = emu.count, emu.at_barrier = 0, emu.cursor = -1;

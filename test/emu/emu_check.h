@@ -9,7 +9,8 @@ and an access is reported, with kernel, block, thread and source line, that
     leaves every allocation                            reads what nobody has written
     meets an access of another thread of the block, one of the two a write, with no barrier between them
         (inside a warp __syncwarp is enough; a shuffle orders nothing)
-    meets a write of another block of the same launch  is 16 bytes wide and not 16-byte aligned
+    meets one of another block of the same launch, unless fence and atomic put it in order (emu_publish.h)
+    is 16 bytes wide and not 16-byte aligned
 
 Time is counted in barriers. Atomics are exempt. Without EMU_CHECK all of this is nothing.
 */
@@ -26,27 +27,24 @@ EMU inline void emu_check_forget(const void*, size_t) {}
 #else
 
 typedef struct {
-    uint32_t stamp, block;  // 0: never
-    uint16_t thread, warp_stamp;
-} EmuTouch;
-typedef struct {
     EmuTouch write, read;
     uint32_t addressable;
 } EmuCell;
 
 static struct {
-    EmuCell *device, *local;             // cells of the arena; of dynamic, then static shared memory
-    uint32_t stamp, block, first_block;  // of the barrier, the block, the launch
-    uint16_t warp_stamp[EMU_WARPS];
+    EmuCell *device, *local;  // cells of the arena; of dynamic, then static shared memory
     int paused;
-} emu_checker = {NULL, NULL, 1, 1, 1, {}, 0};
-#define EMU_PLAIN __attribute__((no_sanitize("thread"), disable_sanitizer_instrumentation))  // does not watch itself
+} emu_checker;
+extern char __executable_start;
 enum { EMU_LOCAL_CELLS = (512 << 10) / 2, EMU_STATIC_AT = (384 << 10) / 2 };
 
-EMU void emu_check_barrier() { emu_checker.stamp++; }
-EMU void emu_check_warp(int w) { emu_checker.warp_stamp[w]++; }
+EMU void emu_check_barrier() { emu_now.stamp++; }
+EMU void emu_check_warp(int w) { emu_now.warp_stamp[w]++; }
 EMU void emu_check_pause(bool on) { emu_checker.paused += on ? 1 : -1; }
-EMU void emu_check_grid() { emu_checker.first_block = emu_checker.block + 1; }
+EMU void emu_check_grid() {
+    emu_now.first_block = emu_now.block + 1;
+    emu_publish_grid();
+}
 
 static EmuCell* emu_cells(size_t count) {
     void* p = mmap(NULL, count * sizeof(EmuCell), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -56,8 +54,8 @@ static EmuCell* emu_cells(size_t count) {
 // The cell of p; NULL: memory that is not watched.
 EMU_PLAIN static EmuCell* emu_cell(const void* p) {
     const char* c = (const char*)p;
-    if (!emu_checker.device) return NULL;
-    if (c >= emu_memory.base && c < emu_memory.base + EMU_ARENA) return emu_checker.device + (size_t)(c - emu_memory.base) / 2;
+    if (emu_checker.device && c >= emu_memory.base && c < emu_memory.base + EMU_ARENA)
+        return emu_checker.device + (size_t)(c - emu_memory.base) / 2;
     if (!emu_checker.local || !emu_thread) return NULL;
     if (c >= emu.shared && c < emu.shared + emu_round_up(emu.shared_bytes, 128)) return emu_checker.local + (c - emu.shared) / 2;
     if (c >= emu.static_shared && c < emu.static_shared + emu.static_shared_bytes)
@@ -80,24 +78,34 @@ EMU void emu_check_forget(const void* p, size_t bytes) {
     for (size_t i = 0; cell && i < bytes / 2; i++) cell[i].write.stamp = 0;
 }
 EMU void emu_check_block() {
-    emu_checker.stamp++, emu_checker.block++;
+    emu_now.stamp++, emu_now.block++;
+    emu_publish_block();
     if (!emu_checker.local) emu_checker.local = emu_cells(EMU_LOCAL_CELLS);
     emu_cells_addressable(emu_checker.local, emu.shared_bytes);
     emu_cells_addressable(emu_checker.local + EMU_STATIC_AT, emu.static_shared_bytes);
 }
 
+// Source places of an instruction: itself, and where it was inlined.
+static void emu_place_of(uint32_t code, char place[2][256]) {
+    char command[128];
+    place[0][0] = place[1][0] = 0;
+    snprintf(command, sizeof(command), "addr2line -i -e /proc/%d/exe %#lx 2>/dev/null", (int)getpid(), (unsigned long)code - 1);
+    FILE* f = popen(command, "r");
+    for (int i = 0; f && i < 2 && fgets(place[i], 256, f); i++) place[i][strcspn(place[i], "\n")] = 0;
+}
+
 __attribute__((noreturn)) static void emu_report_access(const void* p, size_t bytes, bool write, const void* code,
                                                         const char* what, const EmuTouch* other) {
-    char command[128], place[2][256] = {"", ""}, more[64] = "";
-    extern char __executable_start;
-    snprintf(command, sizeof(command), "addr2line -i -e /proc/%d/exe %#lx 2>/dev/null", (int)getpid(),
-             (unsigned long)((const char*)code - &__executable_start - 1));
-    FILE* f = popen(command, "r");
-    for (int i = 0; f && i < 2 && fgets(place[i], sizeof(place[i]), f); i++) place[i][strcspn(place[i], "\n")] = 0;
+    char place[2][256], other_place[2][256], more[512] = "";
+    emu_place_of((uint32_t)((const char*)code - &__executable_start), place);
     if (other) {
         unsigned t = other->thread;
-        snprintf(more, sizeof(more), " of thread (%u,%u,%u)", t % blockDim.x, t / blockDim.x % blockDim.y,
-                 t / blockDim.x / blockDim.y);
+        uint3 b = emu_publish.index[other->block % EMU_BLOCKS_NAMED];
+        int n = 0;
+        emu_place_of(other->code, other_place);
+        if (other->block != emu_now.block) n = snprintf(more, sizeof(more), " of block (%u,%u,%u),", b.x, b.y, b.z);
+        snprintf(more + n, sizeof(more) - (size_t)n, "%s thread (%u,%u,%u) at %s", n ? "" : " of", t % blockDim.x,
+                 t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y, other_place[0]);
     }
     const EmuAllocation* a = emu_allocation(p);
     emu_fail("%s of %zu bytes at %s %zd (%s, called from %s) %s%s", write ? "write" : "read", bytes,
@@ -109,32 +117,38 @@ __attribute__((noreturn)) static void emu_report_access(const void* p, size_t by
 
 // True if nothing puts the other access before the running thread's.
 EMU_PLAIN static bool emu_unordered(const EmuTouch* other) {
-    if (!other->stamp || other->block < emu_checker.first_block) return false;
-    if (other->block != emu_checker.block) return true;
+    if (!other->stamp || other->block < emu_now.first_block) return false;
+    if (other->block != emu_now.block) return emu_published(other) != EMU_PUBLISHED;
     int me = emu_thread->linear;
-    if (other->thread == me || other->stamp != emu_checker.stamp) return false;
-    return other->thread / 32 != me / 32 || other->warp_stamp == emu_checker.warp_stamp[me / 32];
+    if (other->thread == me || other->stamp != emu_now.stamp) return false;
+    return other->thread / 32 != me / 32 || other->warp_stamp == emu_now.warp_stamp[me / 32];
+}
+
+static const char* emu_conflict(const EmuTouch* other, bool with_read) {
+    if (other->block != emu_now.block && emu_published(other) == EMU_NOT_FENCED)
+        return with_read ? "comes by an atomic, without a __threadfence in front of it, behind a read"
+                         : "comes by an atomic, without a __threadfence in front of it, behind a write";
+    return with_read ? "races with a read" : "races with a write";
 }
 
 EMU_PLAIN static void emu_access(const void* p, size_t bytes, bool write, const void* code) {
     EmuCell* cell = emu_cell(p);
     if (!cell) return;
-    EmuTouch now = {emu_checker.stamp, 0, 0, 0};
+    EmuTouch now = {emu_now.stamp, 0, (uint32_t)((const char*)code - &__executable_start), 0, 0, 0};
     bool check = emu_thread && !emu_checker.paused;
     if (emu_thread) {
         int t = emu_thread->linear;
-        now.block = emu_checker.block, now.thread = (uint16_t)t, now.warp_stamp = emu_checker.warp_stamp[t / 32];
+        now.block = emu_now.block, now.thread = (uint16_t)t, now.warp_stamp = emu_now.warp_stamp[t / 32];
+        now.fences = emu_publish.thread[t].fences;
     }
     if (check && bytes == 16 && (uintptr_t)p % 16) emu_report_access(p, bytes, write, code, "is not 16-byte aligned", NULL);
     for (size_t i = 0; i < (bytes + 1) / 2; i++, cell++) {
         if (check && !cell->addressable) emu_report_access(p, bytes, write, code, "is outside every allocation", NULL);
         if (check && !write && !cell->write.stamp) emu_report_access(p, bytes, write, code, "reads what was never written", NULL);
-        if (check && emu_unordered(&cell->write))
-            emu_report_access(p, bytes, write, code, "races with a write",
-                              cell->write.block == emu_checker.block ? &cell->write : NULL);
-        if (check && write && emu_unordered(&cell->read))
-            emu_report_access(p, bytes, write, code, "races with a read",
-                              cell->read.block == emu_checker.block ? &cell->read : NULL);
+        for (int r = 0; check && r <= write; r++) {  // behind a write, a write behind a read too
+            const EmuTouch* other = r ? &cell->read : &cell->write;
+            if (emu_unordered(other)) emu_report_access(p, bytes, write, code, emu_conflict(other, r != 0), other);
+        }
         if (write) cell->write = now;
         else if (check) cell->read = now;
     }

@@ -5,7 +5,7 @@ the same place, all lanes of a mask the same warp operation; whoever waits for l
 #pragma once
 
 // Checks that the lanes of `mask` that are left have all come to the same operation, and does it.
-static void emu_warp_arrived(EmuThread* warp, int w) {
+EMU_UNWATCHED static void emu_warp_arrived(EmuThread* warp, int w) {
     for (unsigned rest = emu.waiting[w]; rest;) {
         EmuThread* t = &warp[__builtin_ctz(rest)];
         unsigned lanes = t->mask & emu.lanes[w];
@@ -13,14 +13,15 @@ static void emu_warp_arrived(EmuThread* warp, int w) {
         if (lanes & ~emu.waiting[w]) continue;  // somebody is still missing
         for (unsigned l = lanes; l; l &= l - 1) {
             const EmuThread* u = &warp[__builtin_ctz(l)];
-            if (u->mask == t->mask && u->line == t->line && !strcmp(u->file, t->file) && !strcmp(u->what, t->what)) continue;
+            if (u->mask == t->mask && u->line == t->line && emu_same_text(u->file, t->file) && emu_same_text(u->what, t->what))
+                continue;
             emu_fail(
                 "lanes of one warp meet at different calls: thread %d at %s, mask %08x, %s:%d; thread %d at %s, mask %08x, %s:%d",
                 t->linear, t->what, t->mask, t->file, t->line, u->linear, u->what, u->mask, u->file, u->line);
         }
         t->together(warp, lanes);
         emu.waiting[w] &= ~lanes;
-        for (unsigned l = lanes; l; l &= l - 1) warp[__builtin_ctz(l)].state = EMU_READY;
+        for (unsigned l = lanes; l; l &= l - 1) emu_can_run_again(&warp[__builtin_ctz(l)]);
     }
 }
 
@@ -29,7 +30,8 @@ typedef struct {
     int from;  // the lane to read
 } EmuOperand;  // of a shuffle or vote
 
-EMU void emu_together(unsigned mask, const char* what, const char* file, int line, EmuTogether together, void* operand) {
+EMU_UNWATCHED EMU void emu_together(unsigned mask, const char* what, const char* file, int line, EmuTogether together,
+                                    void* operand) {
     EmuThread* me = emu_thread;
     int w = me->linear / 32;
     unsigned mine = 1u << me->linear % 32;
@@ -67,7 +69,7 @@ EMU unsigned __activemask() { return emu.lanes[emu_thread->linear / 32]; }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Shuffles and votes
-static void emu_shuffle_together(EmuThread* warp, unsigned lanes) {
+EMU_UNWATCHED static void emu_shuffle_together(EmuThread* warp, unsigned lanes) {
     for (unsigned l = lanes; l; l &= l - 1) {
         EmuThread* t = &warp[__builtin_ctz(l)];
         EmuOperand* o = (EmuOperand*)t->operand;
@@ -79,7 +81,7 @@ static void emu_shuffle_together(EmuThread* warp, unsigned lanes) {
     }
 }
 template <class T>
-static T emu_shuffle(unsigned mask, T x, int from, const char* what, const char* file, int line) {
+EMU_UNWATCHED static T emu_shuffle(unsigned mask, T x, int from, const char* what, const char* file, int line) {
     static_assert(sizeof(T) <= 8, "a shuffle moves 8 bytes at most");
     EmuOperand o = {0, 0, from};
     memcpy(&o.given, &x, sizeof(T));
@@ -108,7 +110,7 @@ static T __shfl_up_sync(unsigned mask, T x, unsigned lanes, int width = 32, EMU_
     return emu_shuffle(mask, x, from < lane / width * width ? lane : from, "__shfl_up_sync", file, line);
 }
 
-static void emu_vote_together(EmuThread* warp, unsigned lanes) {
+EMU_UNWATCHED static void emu_vote_together(EmuThread* warp, unsigned lanes) {
     uint64_t votes = 0;
     for (unsigned l = lanes; l; l &= l - 1) {
         int lane = __builtin_ctz(l);
@@ -129,11 +131,15 @@ EMU int __all_sync(unsigned mask, int x, EMU_HERE) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Atomics: fibers are never interrupted
+// Fences and atomics: fibers are never interrupted
+EMU inline void __threadfence() { emu_check_fence(); }
+EMU inline void __threadfence_block() {}
+EMU inline void __threadfence_system() { emu_check_fence(); }
 static void emu_check_pause(bool on);
 template <class T>
 static T atomicAdd(T* p, std::common_type_t<T> x) {
     emu_check_pause(true);
+    emu_check_atomic(p);
     T before = *p;
     *p = before + x;
     emu_check_pause(false);
@@ -142,6 +148,7 @@ static T atomicAdd(T* p, std::common_type_t<T> x) {
 template <class T>
 static T atomicMax(T* p, std::common_type_t<T> x) {
     emu_check_pause(true);
+    emu_check_atomic(p);
     T before = *p;
     *p = before < x ? x : before;
     emu_check_pause(false);
@@ -150,6 +157,7 @@ static T atomicMax(T* p, std::common_type_t<T> x) {
 template <class T>
 static T atomicCAS(T* p, std::common_type_t<T> expected, std::common_type_t<T> x) {
     emu_check_pause(true);
+    emu_check_atomic(p);
     T before = *p;
     if (before == expected) *p = x;
     emu_check_pause(false);

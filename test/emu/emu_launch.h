@@ -40,6 +40,7 @@ typedef struct {
     size_t shared;
     void (*body)(void*);
     void* arguments;
+    int note;  // emu_budget.h
 } EmuGrid;
 
 EMU void emu_check_shape(const EmuGrid* g) {
@@ -66,10 +67,13 @@ EMU void emu_shared_init(size_t bytes) {
     }
     emu.shared = all + SPACE - emu_round_up(bytes, 128);
     emu.shared_bytes = bytes;
+    emu_allow(all, SPACE);
     memset(emu.shared + bytes, EMU_SLACK, (size_t)(all + SPACE - emu.shared) - bytes);
+    emu_forbid(all, SPACE);
+    emu_allow(emu.shared, bytes);
 }
 EMU void emu_shared_check() {
-    for (size_t i = emu.shared_bytes; i < emu_round_up(emu.shared_bytes, 128); i++) {
+    for (size_t i = emu.shared_bytes; !EMU_ASAN && i < emu_round_up(emu.shared_bytes, 128); i++) {
         if ((unsigned char)emu.shared[i] != EMU_SLACK)
             emu_fail("kernel %s, block (%u,%u,%u): something wrote %zu bytes behind the dynamic shared memory", emu.kernel,
                      blockIdx.x, blockIdx.y, blockIdx.z, i - emu.shared_bytes);
@@ -89,6 +93,7 @@ EMU void emu_run_grid(EmuWork* work) {
         unsigned t = (unsigned)i, x = g->block.x, y = g->block.y;
         emu.threads[i].index = {t % x, t / x % y, t / x / y}, emu.threads[i].linear = i;
     }
+    emu_count_for(g->note);
     int kind = emu_order_kind(&seed);
     for (uint64_t i = 0; i < blocks; i++) {
         // random: neighbours are swapped by the bits of the seed, and it starts anywhere
@@ -100,6 +105,7 @@ EMU void emu_run_grid(EmuWork* work) {
         if (g->shared) emu_shared_check();
     }
     g->kernel->launches++, g->kernel->threads += blocks * (uint64_t)emu.count;
+    emu_count_for(-1);
     emu_thread = NULL;
 }
 
@@ -133,7 +139,7 @@ static void emu_check_argument(const char* kernel, int position, T x) {
 template <class... Args>
 struct EmuLaunch {
     void (*kernel)(Args...);
-    const char* name;
+    const char *name, *launcher;
     dim3 grid, block;
     size_t shared;
     cudaStream_t stream;
@@ -141,17 +147,20 @@ struct EmuLaunch {
         EmuCall<Args...>* c = (EmuCall<Args...>*)calloc(1, sizeof(EmuCall<Args...>));
         int position = 0;
         c->grid.kernel = emu_kernel((const void*)kernel, name);
+        emu_cover("kernel", name), emu_cover("launcher", launcher);
         c->grid.grid = grid, c->grid.block = block, c->grid.shared = shared;
         c->grid.body = emu_call<Args...>, c->grid.arguments = c, c->grid.work.run = emu_run_grid;
         c->kernel = kernel, c->arguments = std::tuple<Args...>(args...);
         emu_check_shape(&c->grid);
         (emu_check_argument(name, ++position, args), ...);
+        c->grid.note = emu_note_launch(name, grid, block, shared, stream, args...);
         emu_enqueue(stream, &c->grid.work);
     }
 };
 template <class... Args>
-static EmuLaunch<Args...> emu_launch_named(const char* name, void (*kernel)(Args...), dim3 grid, dim3 block, size_t shared_bytes,
-                                           cudaStream_t stream) {
-    return {kernel, name, grid, block, shared_bytes, stream};
+static EmuLaunch<Args...> emu_launch_named(const char* name, const char* launcher, void (*kernel)(Args...), dim3 grid, dim3 block,
+                                           size_t shared_bytes, cudaStream_t stream) {
+    return {kernel, name, launcher, grid, block, shared_bytes, stream};
 }
-#define emu_launch(kernel, grid, block, shared_bytes, stream) emu_launch_named(#kernel, kernel, grid, block, shared_bytes, stream)
+#define emu_launch(kernel, grid, block, shared_bytes, stream) \
+    emu_launch_named(#kernel, __func__, kernel, grid, block, shared_bytes, stream)

@@ -19,7 +19,8 @@ typedef struct {
     bool live;
 } EmuAllocation;
 
-static struct {
+// One card for all variants in a program: a validation in another precision reads the trainer's masters.
+inline struct EmuMemory {
     char *base, *next;
     EmuAllocation* table;  // by address
     int count, open;
@@ -77,17 +78,28 @@ EMU void emu_memory_open(bool open) {
     }
 }
 
-// A crash while work runs: names the kernel, the thread and the allocation that the address belongs to.
-static void emu_crash(int, siginfo_t* info, void*) {
-    const EmuAllocation* a = emu_allocation(info->si_addr);
-    const char* c = (const char*)info->si_addr;
+// Names the kernel, the thread and what the address belongs to.
+__attribute__((noreturn)) static void emu_stray(const void* p) {
+    const EmuAllocation* a = emu_allocation(p);
+    const char* c = (const char*)p;
     if (emu.shared && c >= emu.shared && c < emu.shared + emu.shared_bytes + 8192)
         emu_fail("access behind the %zu bytes of dynamic shared memory", emu.shared_bytes);
+    if (emu.shared && c >= emu.shared - 8192 && c < emu.shared) emu_fail("access in front of the dynamic shared memory");
     if (a) {
         emu_fail("access at offset %zd of %s of %zu bytes", c - a->p, a->live ? "an allocation" : "a freed allocation", a->bytes);
     }
-    emu_fail("access to %p, which is no device memory (or a stack that is used up)", info->si_addr);
+    emu_fail("access to %p, which is no device memory (or a stack that is used up)", p);
 }
+static void emu_crash(int, siginfo_t* info, void*) { emu_stray(info->si_addr); }  // while work runs
+
+#if EMU_ASAN
+// After a sanitizer's report: where it happened, and the emulation's exit code.
+static void emu_sanitizer_died() {
+    if (__asan_report_present()) emu_stray(__asan_get_report_address());
+    emu_fail("undefined behaviour, reported above");
+}
+__attribute__((constructor)) static void emu_sanitizer_starts() { __sanitizer_set_death_callback(emu_sanitizer_died); }
+#endif
 
 EMU void emu_catch_crashes(bool on) {
     static struct sigaction before[2];
@@ -120,7 +132,10 @@ EMU bool emu_allocate(void** p, size_t bytes) {
     emu_memory.next += span + 4096;
     emu_memory.live_bytes += bytes;
     mprotect(a->pages, span, PROT_READ | PROT_WRITE);
+    emu_allow(a->pages, span);
     memset(a->pages, EMU_SLACK, span);
+    emu_forbid(a->pages, span + 4096);
+    emu_allow(a->p, bytes);
     memset(a->p, EMU_POISON, bytes);
     emu_check_live(a->p, bytes, true);
     if (!emu_memory.open) mprotect(a->pages, span, PROT_NONE);
@@ -133,6 +148,7 @@ EMU void emu_free(void* p) {
     if (!a || a->p != p) emu_fail("cudaFree: %p is not what cudaMalloc gave", p);
     if (!a->live) emu_fail("cudaFree: an allocation of %zu bytes is freed twice", a->bytes);
     mprotect(a->pages, a->span, PROT_READ | PROT_WRITE);
+    emu_allow(a->pages, a->span);
     for (const char* c = a->pages; c < a->pages + a->span; c++) {
         if (c == a->p) c += a->bytes;
         if (c < a->pages + a->span && (unsigned char)*c != EMU_SLACK)
@@ -141,5 +157,6 @@ EMU void emu_free(void* p) {
     emu_check_live(a->p, a->bytes, false);
     a->live = false;
     emu_memory.live_bytes -= a->bytes;
+    emu_forbid(a->pages, a->span);
     mmap(a->pages, a->span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }

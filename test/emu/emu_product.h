@@ -8,6 +8,8 @@ library that splits sums would overwrite it.
 */
 #pragma once
 
+static bool emu_refuses_bias;  // a test plays a library that fuses no bias
+
 enum { EMU_OFFERED_WORKSPACE = 64 << 10 };
 
 typedef struct {
@@ -46,6 +48,7 @@ EMU const char* emu_unsupported(const cublasLtMatmulDescOpaque* op, const cublas
     if (op->scale != CUDA_R_32F) return "alpha and beta are not fp32";
     if (op->compute == CUBLAS_COMPUTE_32F_FAST_TF32 && l[0].type != CUDA_R_32F) return "TF32 multiplies fp32 only";
     if (op->epilogue == CUBLASLT_EPILOGUE_BIAS) {
+        if (emu_refuses_bias) return "a library that fuses no bias";
         if ((op->bias_type < 0 ? l[3].type : op->bias_type) != (int)l[3].type) return "the bias is not of D's type";
         if (!op->bias || (uintptr_t)op->bias % 16) return "the bias pointer is missing or not 16-byte aligned";
     }
@@ -69,6 +72,7 @@ EMU cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cubla
                                                   cublasLtMatmulHeuristicResult_t* results, int* found) {
     cublasLtMatrixLayoutOpaque l[4] = {*a, *b, *c, *d};
     *found = 0;
+    emu_note(EMU_PLAN, "cublasLtMatmulAlgoGetHeuristic");
     if (!handle || !handle->alive) return CUBLAS_STATUS_NOT_INITIALIZED;
     if (emu_unsupported(op, l)) return CUBLAS_STATUS_NOT_SUPPORTED;
     for (int i = 0; i < wanted && i < 3; i++) {  // the first is broken, the second wants a workspace
@@ -76,7 +80,7 @@ EMU cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cubla
         if (bytes > wish->workspace) continue;
         cublasLtMatmulHeuristicResult_t* r = &results[(*found)++];
         *r = {};
-        r->algo.data[0] = emu_problem_tag(op, l), r->algo.data[1] = bytes;
+        r->algo.data[0] = i == 0 ? 0 : emu_problem_tag(op, l), r->algo.data[1] = bytes;
         for (int j = 0; j < 4; j++) r->algo.data[2 + j] = wish->alignment[j];
         r->workspaceSize = bytes, r->wavesCount = 1.0f;
         r->state = i == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS;
@@ -99,20 +103,25 @@ EMU float* emu_packed(const void* p, const cublasLtMatrixLayoutOpaque* l, bool k
     return out;
 }
 
-EMU void emu_run_product(EmuWork* work) {
+EMU_UNWATCHED EMU float emu_dot(const float* x, const float* y, int k) {
+    float sum = 0.0f;
+    for (int q = 0; q < k; q++) sum += x[q] * y[q];
+    return sum;
+}
+
+EMU_UNCOUNTED static void emu_run_product(EmuWork* work) {
     const EmuProduct* w = (const EmuProduct*)work;
     const cublasLtMatrixLayoutOpaque* D = &w->layout[3];
     bool tf32 = w->op.compute == CUBLAS_COMPUTE_32F_FAST_TF32, a_plain = w->op.transa == CUBLAS_OP_N;
-    int m = (int)D->rows, n = (int)D->columns, k = (int)(a_plain ? w->layout[0].columns : w->layout[0].rows);
+    int m = (int)D->rows, n = (int)D->columns;
+    int k = emu_product_terms((int)(a_plain ? w->layout[0].columns : w->layout[0].rows));
     float* left = emu_packed(w->p[0], &w->layout[0], a_plain, m, k, tf32);
     float* right = emu_packed(w->p[1], &w->layout[1], w->op.transb == CUBLAS_OP_T, n, k, tf32);
     for (int j = 0; j < n; j++) {
         for (int i = 0; i < m; i++) {
             const float *x = left + (size_t)i * (size_t)k, *y = right + (size_t)j * (size_t)k;
             size_t at = (size_t)i + (size_t)j * (size_t)D->leading;
-            float sum = 0.0f;
-            for (int q = 0; q < k; q++) sum += x[q] * y[q];
-            sum *= w->alpha;
+            float sum = w->alpha * emu_dot(x, y, k);
             if (w->beta != 0.0f)
                 sum += w->beta * emu_element(w->p[2], (size_t)i + (size_t)j * (size_t)w->layout[2].leading, w->layout[2].type);
             if (w->op.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += emu_element(w->op.bias, (size_t)i, D->type);
@@ -161,12 +170,26 @@ EMU cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t 
     if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS)
         emu_must_be_on_device(desc->bias, w->layout[3].rows * emu_type_bytes(w->layout[3].type), "cublasLtMatmul: bias");
     if (bytes < algo->data[1]) emu_fail("cublasLtMatmul: %zu bytes of workspace, the algorithm needs %lu", bytes, algo->data[1]);
+    if (bytes) emu_must_be_on_device(workspace, bytes, "cublasLtMatmul: workspace");
     if (algo->data[1]) {
-        emu_must_be_on_device(workspace, algo->data[1], "cublasLtMatmul: workspace");
         if ((uintptr_t)workspace % 256) emu_fail("cublasLtMatmul: the workspace is not 256-byte aligned");
         if (emu_overlap(workspace, algo->data[1], d, d_bytes)) emu_fail("cublasLtMatmul: the workspace overlaps with D");
     }
     w->workspace = workspace, w->workspace_bytes = algo->data[1];
+    const cublasLtMatrixLayoutOpaque* l = w->layout;
+    int k = (int)(desc->transa == CUBLAS_OP_N ? l[0].columns : l[0].rows);
+    emu_note_product(stream, {(int)l[3].rows,
+                              (int)l[3].columns,
+                              k,
+                              {desc->transa != CUBLAS_OP_N, desc->transb != CUBLAS_OP_N},
+                              {l[0].leading, l[1].leading, l[2].leading, l[3].leading},
+                              {l[0].type, l[1].type, l[2].type, l[3].type},
+                              {a, b, c, d},
+                              w->alpha,
+                              w->beta,
+                              desc->epilogue,
+                              bytes,
+                              workspace});
     emu_enqueue(stream, &w->work);
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -26,7 +26,7 @@ typedef struct {
     const void* row;
     bool transposed;
 } EmuLdmatrix;
-static void emu_ldmatrix_together(EmuThread* warp, unsigned lanes) {
+EMU_UNWATCHED static void emu_ldmatrix_together(EmuThread* warp, unsigned lanes) {
     if (lanes != 0xffffffffu) emu_fail("ldmatrix needs all 32 lanes, and has %08x", lanes);
     for (int lane = 0; lane < 32; lane++) {
         EmuLdmatrix* mine = (EmuLdmatrix*)warp[lane].operand;
@@ -55,7 +55,7 @@ EMU inline float emu_half(uint32_t pair, int which, bool is_bf16) {
     uint16_t bits = (uint16_t)(which ? pair >> 16 : pair);
     return is_bf16 ? __bfloat162float({bits}) : __half2float({bits});
 }
-static void emu_mma_together(EmuThread* warp, unsigned lanes) {
+EMU_UNWATCHED static void emu_mma_together(EmuThread* warp, unsigned lanes) {
     float a[16][16], b[8][16];  // b by columns
     if (lanes != 0xffffffffu) emu_fail("mma needs all 32 lanes, and has %08x", lanes);
     for (int lane = 0; lane < 32; lane++) {

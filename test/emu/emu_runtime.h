@@ -39,7 +39,10 @@ EMU cudaError_t cudaGetLastError() { return cudaSuccess; }  // a launch that wou
 EMU cudaError_t cudaPeekAtLastError() { return cudaSuccess; }
 
 // --- the device
-EMU cudaError_t cudaDeviceSynchronize() { return emu_run_until(NULL, NULL), cudaSuccess; }
+EMU cudaError_t cudaDeviceSynchronize() {
+    emu_note(EMU_SYNC, "cudaDeviceSynchronize");
+    return emu_run_until(NULL, NULL), cudaSuccess;
+}
 EMU cudaError_t cudaDeviceReset() { return cudaDeviceSynchronize(); }
 EMU cudaError_t cudaSetDevice(int device) { return device ? cudaErrorInvalidValue : cudaSuccess; }
 EMU cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
@@ -71,15 +74,18 @@ EMU cudaError_t cudaMemGetInfo(size_t* available, size_t* total) {
 // --- memory
 template <class T>
 static cudaError_t cudaMalloc(T** p, size_t bytes) {
+    emu_note(EMU_MEMORY, "cudaMalloc");
     return emu_allocate((void**)p, bytes) ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 EMU cudaError_t cudaFree(void* p) {
+    emu_note(EMU_MEMORY, "cudaFree");
     emu_run_until(NULL, NULL);
     if (p) emu_free(p);
     return cudaSuccess;
 }
 template <class T>
 static cudaError_t cudaMallocHost(T** p, size_t bytes) {
+    emu_note(EMU_MEMORY, "cudaMallocHost");
     if (emu_memory.pinned_count == 256) emu_fail("more than 256 page-locked allocations");
     *p = (T*)memset(malloc(bytes ? bytes : 1), EMU_POISON, bytes);
     emu_memory.pinned[emu_memory.pinned_count].p = (void*)*p, emu_memory.pinned[emu_memory.pinned_count++].bytes = bytes;
@@ -90,6 +96,7 @@ static cudaError_t cudaHostAlloc(T** p, size_t bytes, unsigned) {
     return cudaMallocHost(p, bytes);
 }
 EMU cudaError_t cudaFreeHost(void* p) {
+    emu_note(EMU_MEMORY, "cudaFreeHost");
     emu_run_until(NULL, NULL);
     for (int i = 0; i < emu_memory.pinned_count; i++) {
         if (emu_memory.pinned[i].p != p) continue;
@@ -110,17 +117,20 @@ EMU void emu_check_copy(const void* to, const void* from, size_t bytes, cudaMemc
 }
 EMU cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream = 0) {
     emu_check_copy(to, from, bytes, kind);
+    emu_note_copy("cudaMemcpyAsync", stream, to, from, bytes, kind, emu_pinned(kind == cudaMemcpyHostToDevice ? from : to));
     emu_queue_copy(stream, to, from, bytes, kind == cudaMemcpyHostToDevice && !emu_pinned(from));
     return cudaSuccess;
 }
 EMU cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
     emu_check_copy(to, from, bytes, kind);
+    emu_note_copy("cudaMemcpy", 0, to, from, bytes, kind, false);
     emu_queue_copy(0, to, from, bytes, false);
     emu_run_until(&emu_default_stream, NULL);
     return cudaSuccess;
 }
 EMU cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream = 0) {
     emu_must_be_on_device(p, bytes, "cudaMemset");
+    emu_note_fill("cudaMemset", stream, p, bytes);
     emu_queue_fill(stream, p, value, bytes);
     return cudaSuccess;
 }
@@ -137,8 +147,12 @@ EMU cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) 
     return cudaSuccess;
 }
 EMU cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
-EMU cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return emu_run_until(emu_stream(stream), NULL), cudaSuccess; }
+EMU cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    emu_note(EMU_SYNC, "cudaStreamSynchronize", stream);
+    return emu_run_until(emu_stream(stream), NULL), cudaSuccess;
+}
 EMU cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    emu_note(EMU_MEMORY, "cudaStreamDestroy");
     emu_run_until(stream, NULL);
     CUstream_st* before = &emu_default_stream;
     while (before && before->next != stream) before = before->next;
@@ -153,13 +167,19 @@ EMU cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 EMU cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 EMU cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
 EMU cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = 0) {
+    emu_note(EMU_EVENT, "cudaEventRecord", stream);
     return emu_queue_event(stream, event, true), cudaSuccess;
 }
 EMU cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned = 0) {
+    emu_note(EMU_EVENT, "cudaStreamWaitEvent", stream);
     return emu_queue_event(stream, event, false), cudaSuccess;
 }
-EMU cudaError_t cudaEventSynchronize(cudaEvent_t event) { return emu_run_until(NULL, event), cudaSuccess; }
+EMU cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    emu_note(EMU_SYNC, "cudaEventSynchronize");
+    return emu_run_until(NULL, event), cudaSuccess;
+}
 EMU cudaError_t cudaEventQuery(cudaEvent_t event) {
+    emu_note(EMU_SYNC, "cudaEventQuery");
     if (event->done >= event->recorded) return cudaSuccess;
     emu_memory_open(true);  // something happens meanwhile, so that polling comes to an end
     emu_catch_crashes(true);
@@ -177,6 +197,7 @@ EMU cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t begin, cudaEvent_t e
 // --- kernels
 template <class F>
 static cudaError_t cudaFuncSetAttribute(F kernel, cudaFuncAttribute attribute, int value) {
+    emu_note(EMU_PLAN, "cudaFuncSetAttribute");
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
     if (value < 0 || value > EMU_SHARED_OPT_IN) return cudaErrorInvalidValue;
     emu_kernel((const void*)kernel, NULL)->allowed_shared = value > EMU_SHARED ? value : EMU_SHARED;

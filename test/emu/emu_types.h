@@ -10,7 +10,11 @@ is exactly its static shared memory, and emu_block.h poisons it before every blo
 #define __host__
 #define __device__
 #define __constant__
+#if EMU_ASAN
+#define __shared__ static  // emu_sanitize.h says why
+#else
 #define __shared__ thread_local
+#endif
 #define __forceinline__ inline
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
@@ -118,9 +122,6 @@ template <class T>
 static inline T max(T a, T b) {
     return a < b ? b : a;
 }
-EMU inline void __threadfence() {}
-EMU inline void __threadfence_block() {}
-EMU inline void __threadfence_system() {}
 
 // A small generator for the orders that are asked for by seed.
 EMU uint64_t emu_random(uint64_t* state) {
