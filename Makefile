@@ -3,6 +3,11 @@
 #:   make                 the trainer, ./train_gpt2cu: CUDA variants where nvcc is found, and always the CPU variants
 #:   make quickstart      build, make a small corpus, train for about a minute, plot the loss, print a sample
 #:   make test            every test program; the last line counts them (TESTS=gemm: only those with gemm in their name)
+#:   make test-gpu        the kernel and model tests compiled by nvcc and run on the GPU here (test-gpu-build: only compiled)
+#:   make mutants         do the tests notice planted faults? minutes (MUTANTS="rope adamw": only those)
+#:   make plans           cuDNN's attention plans for sm_80 .. sm_120 without a GPU, 5 to 15 minutes (PLANS="89 90": only those)
+#:   make sass            registers, spills, 128-bit accesses, tensor cores: every CUDA kernel's machine code, and rules about it
+#:   make budget          launches, products and bytes by kernel of a step on a GPU, counted in the emulation (needs clang)
 #:   make bench           the benchmarks (BENCH=gemm: one of them)
 #:   make tools           data/prepare, data/make_corpus and the other programs of data/
 #:   make lint            style, size budgets, shell scripts;   make format: rewrite to the style
@@ -33,7 +38,7 @@ endif
 Q := $(if $(V),,@)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: quickstart test bench tools tests list-tests benches lint format setup found clean help
+.PHONY: quickstart test test-gpu test-gpu-build mutants budget plans sass bench tools tests list-tests list-gpu-tests benches lint format setup found clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := train_gpt2cu
@@ -46,7 +51,7 @@ FRONTEND_DIRS := $(CUDNN_FRONTEND_PATH) $(CUDNN_FRONTEND_PATH:%=%/include) \
     $(wildcard build/venv/lib/python3*/site-packages/include .venv/lib/python3*/site-packages/include) /usr/include /usr/local/include
 export CXX NVCC CUDA CUDNN NCCL SM FRONTEND_DIRS
 
-LOOKS_AT_MACHINE := $(filter-out quickstart lint format setup found clean help,$(or $(MAKECMDGOALS),train_gpt2cu))
+LOOKS_AT_MACHINE := $(filter-out quickstart mutants lint format setup found clean help,$(or $(MAKECMDGOALS),train_gpt2cu))
 ifneq ($(LOOKS_AT_MACHINE),)
 # Probed again when a choice above changes, or when a compiler, a GPU, the frontend or cmocka comes or goes.
 HERE := $(CXX) $(CUDA) $(CUDNN) $(NCCL) $(SM) $(CUDA_HOME) $(FRONTEND_DIRS) $(wildcard $(FRONTEND_DIRS:=/cudnn_frontend.h) /dev/nvidia0 \
@@ -73,6 +78,15 @@ CHECK_CXX := $(shell command -v clang++)
 CHECK_FLAGS := -std=c++17 -O1 -g -fno-vectorize -fno-slp-vectorize -fsanitize=thread $(WARN) -DAHEAD_EMU -DEMU_CHECK -DAHEAD_GUARDS=1 \
     -I. -Itest/emu
 CHECK_STAMP := $(call stamp,check,$(CHECK_CXX) $(CHECK_FLAGS))
+# And its sanitizer build, where the first report ends the program (test/emu/emu_sanitize.h)
+SANITIZE_FLAGS := -std=c++17 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
+    $(WARN) -DAHEAD_EMU -DAHEAD_GUARDS=1 -I. -Itest/emu
+SANITIZE_STAMP := $(call stamp,sanitize,$(CHECK_CXX) $(SANITIZE_FLAGS))
+# And its counting build (test/emu/emu_budget.h): loops over a row's registers must be unrolled, as nvcc does.
+BUDGET_FLAGS := -std=c++17 -O2 -g1 -march=$(MARCH) -fno-vectorize -fno-slp-vectorize -fsanitize=thread -Wno-pass-failed $(WARN) \
+    -mllvm -tsan-instrument-read-before-write -mllvm -tsan-instrument-func-entry-exit=0 -DAHEAD_EMU -DEMU_BUDGET -DAHEAD_GUARDS=1 \
+    -I. -Itest/emu
+BUDGET_STAMP := $(call stamp,budget,$(CHECK_CXX) $(BUDGET_FLAGS))
 CUDA_FLAGS := -std=c++17 -t 1 $(GENCODE) $(if $(DEBUG),-O1 -g -lineinfo -DAHEAD_GUARDS=1,-O3) -Xcompiler -fopenmp,-Wall,-Wextra -I. \
     $(if $(HAVE_CUDNN),-DAHEAD_CUDNN=1) $(if $(HAVE_NCCL),-DAHEAD_WITH_NCCL=1) $(NVCCFLAGS)
 CUDNN_FLAGS := -std=c++17 -O1 $(WARN) -I. -isystem $(FRONTEND) -isystem $(CUDA_HOME)/include -DCUDNN_FRONTEND_SKIP_JSON_LIB
@@ -82,6 +96,7 @@ CODE_fp32 := 0
 CODE_bf16 := 1
 CODE_fp16 := 2
 PRECISIONS := fp32 bf16 fp16
+comma := ,
 
 # $(call run,LABEL,command): one quiet line; what the compiler says is shown, and kept in build/log (make test wants it empty).
 LOG = build/log/$(subst /,.,$@)
@@ -123,14 +138,25 @@ tools: $(TOOLS)
 $(TOOLS): data/%: data/%.c $(call stamp,c,$(CC) $(C_FLAGS))
 	$(call run,CC,$(CC) $(C_FLAGS) $(DEPENDENCIES) $< -o $@ $(LDFLAGS) -lpthread -lm)
 
-TEST_CU := $(patsubst test/%.cu,build/test/%,$(wildcard test/test_*.cu))
+TEST_CU := $(patsubst test/test_%.cu,%,$(wildcard test/test_*.cu))
+# Parts of an objective stand on operations that all three precisions test: two on the CPU and one in the emulation are enough for them.
+OBJECTIVE_TESTS := consistency filter heads smoothing spelling
 # What runs in the emulation: programs that read device memory through copies only
-EMU_TESTS := activation attention classifier feed gemm model mtp ops optim products
-CHECK_TESTS := activation attention classifier ops optim products
-EMU_PROGRAMS := $(foreach p,$(PRECISIONS),$(EMU_TESTS:%=build/test/test_%_emu_$p)) build/test/test_emulation
-CHECK_PROGRAMS := $(if $(CHECK_CXX),$(CHECK_TESTS:%=build/test/test_%_check_bf16) build/test/test_attention_check_fp32 build/test/test_check)
+EMU_TESTS := activation attention classifier feed gemm model mtp ops optim products $(OBJECTIVE_TESTS)
+CHECK_TESTS := $(filter-out feed gemm heads model mtp,$(EMU_TESTS))
+# model and mtp launch no kernel that the others do not, on slices of one allocation, whose edges a sanitizer does not see
+SANITIZE_TESTS := $(filter-out model mtp,$(EMU_TESTS))
+CPU_PROGRAMS := $(TEST_CU:%=build/test/test_%_fp32) $(TEST_CU:%=build/test/test_%_bf16) \
+    $(patsubst %,build/test/test_%_fp16,$(filter-out $(OBJECTIVE_TESTS),$(TEST_CU)))
+EMU_PROGRAMS := $(EMU_TESTS:%=build/test/test_%_emu_bf16) $(foreach p,fp32 fp16,$(patsubst %,build/test/test_%_emu_$p,$(filter-out \
+    $(OBJECTIVE_TESTS),$(EMU_TESTS)))) build/test/test_emulation
+CHECK_PROGRAMS := $(if $(CHECK_CXX),$(CHECK_TESTS:%=build/test/test_%_check_bf16) build/test/test_attention_check_fp32 build/test/test_check \
+    build/test/test_budget)
+SANITIZE_PROGRAMS := $(if $(CHECK_CXX),$(SANITIZE_TESTS:%=build/test/test_%_asan_bf16) build/test/test_attention_asan_fp32 \
+    build/test/test_emulation_asan build/test/test_sanitize)
 TEST_PROGRAMS := $(patsubst test/%.c,build/test/%,$(wildcard test/test_*.c)) \
-    $(patsubst test/%.cpp,build/test/%,$(wildcard test/test_*.cpp)) $(foreach p,$(PRECISIONS),$(TEST_CU:%=%_$p)) $(EMU_PROGRAMS) $(CHECK_PROGRAMS)
+    $(patsubst test/%.cpp,build/test/%,$(wildcard test/test_*.cpp)) $(CPU_PROGRAMS) $(EMU_PROGRAMS) $(CHECK_PROGRAMS) \
+    $(SANITIZE_PROGRAMS)
 tests: $(TEST_PROGRAMS) build/test/train_emu
 # The whole trainer with its CUDA variants in the emulation: `--device cuda` is the emulated card.
 build/emu_%.o: train_gpt2.cu $(EMU_STAMP)
@@ -148,6 +174,11 @@ build/test/%_emu_$1: test/%.cu $(EMU_STAMP)
 	$$(call run,EMU,$(CXX) $(EMU_FLAGS) -DPRECISION=$(CODE_$1) $$(DEPENDENCIES) -x c++ $$< -o $$@ $(LDFLAGS) -lcmocka -lpthread -lm)
 build/test/%_check_$1: test/%.cu $(CHECK_STAMP)
 	$$(call check,$(CODE_$1))
+build/test/%_asan_$1: test/%.cu $(SANITIZE_STAMP)
+	$$(call sanitize,$(CODE_$1))
+endef
+define sanitize
+$(call run,ASAN,$(CHECK_CXX) $(SANITIZE_FLAGS) -DPRECISION=$1 $(DEPENDENCIES) -x c++ $< -o $@ $(LDFLAGS) -lcmocka -lpthread -lm)
 endef
 define check
 $(call run,CHECK,{ $(CHECK_CXX) $(CHECK_FLAGS) -DPRECISION=$1 $(DEPENDENCIES) -x c++ -c $< -o $@.o && \
@@ -156,6 +187,13 @@ endef
 $(foreach p,$(PRECISIONS),$(eval $(call test_of_precision,$p)))
 build/test/test_check: test/emu/test_check.cu $(CHECK_STAMP)
 	$(call check,$(CODE_bf16))
+build/test/test_budget: test/budget/test_budget.cu $(BUDGET_STAMP)
+	$(call run,COUNT,{ $(CHECK_CXX) $(BUDGET_FLAGS) -DPRECISION=$(CODE_bf16) -DVARIANT=cuda_bf16 $(DEPENDENCIES) -x c++ -c $< -o $@.o && \
+	    $(CXX) $@.o -o $@ $(LDFLAGS) -lcmocka -lpthread -lm && rm $@.o; })
+build/test/test_sanitize: test/emu/test_sanitize.cu $(SANITIZE_STAMP)
+	$(call sanitize,$(CODE_bf16))
+build/test/test_emulation_asan: test/emu/test_emulation.cu $(SANITIZE_STAMP)
+	$(call sanitize,$(CODE_bf16))
 build/test/test_emulation: test/emu/test_emulation.cu $(EMU_STAMP)
 	$(call run,EMU,$(CXX) $(EMU_FLAGS) -DPRECISION=$(CODE_bf16) $(DEPENDENCIES) -x c++ $< -o $@ $(LDFLAGS) -lcmocka -lpthread -lm)
 build/test/%: test/%.cpp $(CPU_STAMP)
@@ -163,10 +201,32 @@ build/test/%: test/%.cpp $(CPU_STAMP)
 build/test/%: test/%.c $(call stamp,c,$(CC) $(C_FLAGS))
 	$(call run,CC,$(CC) $(C_FLAGS) -fopenmp $(DEPENDENCIES) $< -o $@ $(LDFLAGS) -lcmocka -lpthread -lm)
 
+# The same programs by nvcc, for a real GPU; attention and what stands on it also with cuDNN
+CUDNN_TESTS := attention products model
+GPU_PROGRAMS := $(if $(HAVE_CUDA),$(foreach p,$(PRECISIONS),$(EMU_TESTS:%=build/test/test_%_gpu_$p)) \
+    $(if $(HAVE_CUDNN),$(foreach p,bf16 fp16,$(CUDNN_TESTS:%=build/test/test_%_cudnn_$p))))
+GPU_STAMP := $(call stamp,gpu,$(NVCC) $(CUDA_FLAGS))
+define gpu_test_of_precision
+build/test/%_gpu_$1: test/%.cu $(GPU_STAMP)
+	$$(call gpu_test,$$(filter-out -DAHEAD_CUDNN=1,$$(CUDA_FLAGS)) -DPRECISION=$(CODE_$1))
+build/test/%_cudnn_$1: test/%.cu build/attention_cudnn.o $(GPU_STAMP)
+	$$(call gpu_test,$$(CUDA_FLAGS) -DPRECISION=$(CODE_$1),build/attention_cudnn.o)
+endef
+define gpu_test
+$(call run,NVCC,{ $(NVCC) $1 $(DEPENDENCIES) -c $< -o $@.o && $(CXX) -fopenmp $@.o $2 -o $@ $(LDFLAGS) -lcmocka $(LIBS) && rm $@.o; })
+endef
+$(foreach p,$(PRECISIONS),$(eval $(call gpu_test_of_precision,$p)))
+test-gpu-build: $(GPU_PROGRAMS)
+	@$(if $(HAVE_CUDA),,echo "error: the tests need nvcc and cuBLASLt to be compiled for a GPU; \`make found\` says what is here" >&2; exit 1)
+list-gpu-tests:
+	@echo $(GPU_PROGRAMS)
+
 BENCHES := $(patsubst dev/bench/bench_%.cu,build/bench/%,$(wildcard dev/bench/bench_$(or $(BENCH),*).cu))
 benches: $(BENCHES)
 build/bench/%: dev/bench/bench_%.cu $(CPU_STAMP)
 	$(call run,CXX,$(CXX) $(CPU_FLAGS) $(DEPENDENCIES) -x c++ $< -o $@ $(LDFLAGS) -lpthread -lm)
+budget: $(if $(CHECK_CXX),build/test/test_budget)
+	@$(if $(CHECK_CXX),build/test/test_budget --table,echo "error: make budget needs clang++: apt-get install clang" >&2; exit 1)
 bench: benches
 	@set -e; for b in $(BENCHES); do $$b; done
 
@@ -174,6 +234,19 @@ quickstart:
 	@scripts/quickstart.sh
 test:
 	@$(if $(and $(HAVE_CXX),$(HAVE_CMOCKA)),,scripts/setup.sh && )MAKE="$(MAKE)" test/run.sh $(TESTS)
+test-gpu:
+	@MAKE="$(MAKE)" test/run.sh --gpu $(TESTS)
+# cuDNN builds plans from a description of a GPU, once it finds a driver: build/plans/libcuda.so.1 stands in for that.
+build/plans/libcuda.so.1: test/plans/fake_libcuda.c $(call stamp,c,$(CC) $(C_FLAGS))
+	$(call run,CC,$(CC) $(C_FLAGS) -shared -fPIC -Wl$(comma)-soname$(comma)libcuda.so.1 $(DEPENDENCIES) $< -o $@)
+build/plans/plans: test/plans/plans.c build/attention_cudnn.o $(call stamp,c,$(CC) $(C_FLAGS))
+	$(call run,CC,{ $(CC) $(C_FLAGS) $(DEPENDENCIES) -c $< -o $@.o && $(CXX) $@.o build/attention_cudnn.o -o $@ $(LIBS) $(LDFLAGS); })
+plans: $(if $(HAVE_CUDNN),build/plans/plans build/plans/libcuda.so.1)
+	@test/plans/plans.sh $(PLANS)
+sass: $(CUDA_VARIANTS:%=build/%.o)
+	@$(if $(HAVE_CUDA),python3 dev/sass.py $^,echo "skipped: machine code of the CUDA kernels: none are built here"; echo "0 passed, 0 failed, 1 skipped")
+mutants:
+	@MAKE="$(MAKE)" test/mutants.sh $(MUTANTS)
 lint:
 	@scripts/lint.sh
 format:

@@ -11,7 +11,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/io/logger.h"
 #include "llmc/io/results.h"
 #include "llmc/io/sampler.h"
-#include "llmc/io/tokenizer.h"
+#include "llmc/io/tokenizer_open.h"
 #include "llmc/model/setup.cuh"
 #include "llmc/optim/schedule.h"
 
@@ -24,7 +24,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     SECTION("Data")                                                                                                               \
     STRING(input_bin, "data/fineweb10B/fineweb_train_*.bin", "training shards: a glob, quoted")                                   \
     STRING(input_val_bin, "data/fineweb10B/fineweb_val_*.bin", "validation shards: a glob, quoted; empty = never validate")       \
-    STRING(tokenizer, "", "tokenizer file for samples; empty = PREFIX_tokenizer.bin beside the first training shard")             \
+    STRING(tokenizer, "", "tokenizer file for samples and spelling; empty = PREFIX_tokenizer.bin beside the first training shard") \
     SECTION("Model")                                                                                                              \
     CHOICE(arch, "gpt2", "gpt2|nocap", "the trunk: OpenAI's GPT-2, or the NoCap baseline (RoPE, RMSNorm, no biases)")             \
     CHOICE(model, "d12", "d12|d24|d36|d48", "size: 124M, 353M, 772M, 1.5B parameters")                                            \
@@ -59,8 +59,52 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     FLOAT(mtp_gamma, 0.5, 0, 1, "the gamma of --mtp_agg geo")                                                                     \
     FLOAT(mtp_decay_start, 1, 0, 1, "share of the run after which the weight falls; 1 = never, but it costs val loss at the end")   \
     FLOAT(mtp_decay_end, 1, 0, 1, "share of the run at which it is 0")                                                            \
+    CHOICE(mtp_heads, "shared", MTP_HEADS_CHOICES, "logits of the further tokens: the next token's, a matrix for each, or a small " \
+           "block before the next token's matrix")                                                                                \
     STRING(mtp_weights, "", "all weights, instead: STAGE/STAGE/.. are equal parts of the run, each w1,w2,.. or start:end of the "  \
            "tokens 1, 2, .. ahead; 1,0.5,0.25:0/1,0.5:0/1 anneals three tokens to one")                                           \
+    SECTION("Objective: consistency of separate heads")                                                                           \
+    FLOAT(consist_weight, 0, 0, 1000, "weight of KL between the next token's head and the head that saw less; 0 = none")          \
+    INT(consist_k, 2, 2, 8, "the head: k tokens ahead; it is compared with the next token's k - 1 positions later")               \
+    FLOAT(consist_temp, 1, 0.01, 100, "temperature of both distributions")                                                        \
+    SWITCH(consist_teacher_grad, 0, "let the next token's head give way, too")                                                    \
+    INT(consist_rampup_steps, 0, 0, 1000000000, "steps in which the weight rises from 0")                                         \
+    FLOAT(consist_decay_start, 1, 0, 1, "share of the run after which the weight falls; 1 = never; reported to help early only")  \
+    FLOAT(consist_decay_end, 1, 0, 1, "share of the run at which it is 0")                                                        \
+    SECTION("Objective: n-gram smoothing")                                                                                        \
+    SWITCH(use_cocont, 0, "give a share of the next token's target to what follows the input token in the training text")         \
+    FLOAT(cocont_alpha, 0.1, 0, 1, "that share")                                                                                  \
+    STRING(ngram_path, "", "table of data/build_ngram")                                                                           \
+    INT(ngram_k, 16, 1, 32, "likeliest followers that are used")                                                                  \
+    CHOICE(cocont_mode, "topk", "topk|cc", "the followers alone, or CoCoNT's estimator: with the target, right in expectation")   \
+    FLOAT(cocont_gamma, 1.5, 1.000001, 1000, "the gamma of --cocont_mode cc")                                                     \
+    STRING(cocont_positions, "all", "all, or first:N: only the first N positions of a sequence")                                  \
+    INT(cocont_rampup_steps, 0, 0, 1000000000, "steps in which the share rises from 0")                                           \
+    FLOAT(cocont_decay_start, 1, 0, 1, "share of the run after which alpha falls; 1 = never, but it costs val loss at the end")    \
+    FLOAT(cocont_decay_end, 1, 0, 1, "share of the run at which it is 0")                                                         \
+    SECTION("Objective: soft cross-entropy")                                                                                      \
+    FLOAT(soft_ce_beta, 0, 0, 1, "share of the next token's target that goes to tokens with similar embeddings; 0 = none")        \
+    STRING(soft_ce_table, "", "table of data/build_neighbours")                                                                   \
+    INT(soft_ce_topm, 8, 1, 24, "neighbours that are used")                                                                       \
+    INT(soft_ce_rampup_steps, 0, 0, 1000000000, "steps in which the share rises from 0")                                          \
+    FLOAT(soft_ce_decay_start, 1, 0, 1, "share of the run after which beta falls; 1 = never, but it costs val loss at the end")    \
+    FLOAT(soft_ce_decay_end, 1, 0, 1, "share of the run at which it is 0")                                                        \
+    SECTION("Objective: spelling")                                                                                                \
+    FLOAT(spell_weight, 0, 0, 1000, "weight of the loss of a head that spells what follows, letter by letter; 0 = none, try 0.1") \
+    INT(spell_letters, 4, 1, 8, "letters that it predicts")                                                                       \
+    CHOICE(spell_case, "true", SPELL_CASES, "letters as they are, or all in one case (lower and upper are the same problem)")     \
+    CHOICE(spell_mode, "stream", SPELL_MODES, "letters of the text that follows, or of the next token alone")                     \
+    INT(spell_rampup_steps, 0, 0, 1000000000, "steps in which the weight rises from 0")                                           \
+    FLOAT(spell_decay_start, 1, 0, 1, "share of the run after which the weight falls; 1 = never")                                 \
+    FLOAT(spell_decay_end, 1, 0, 1, "share of the run at which it is 0")                                                          \
+    SECTION("Token filter")                                                                                                       \
+    FLOAT(tf_keep, 1, 0.0001, 1, "share of the positions, those of largest loss, that get a gradient; 1 = all, try 0.6")          \
+    CHOICE(tf_rule, "topk", FILTER_RULES, "the largest losses of a micro-batch, or those that are high within their sequence")    \
+    FLOAT(tf_threshold, 0.3, 0, 0.999, "of --tf_rule minmax: kept is what is higher than this share of the sequence's range")     \
+    CHOICE(tf_norm, "kept", "kept|all", "the loss is a mean over the kept positions, or their sum over the number of all")        \
+    CHOICE(tf_mode, "output", "output", "what is left out: output = the gradient of the logits, so the filtered loss's is exact") \
+    INT(tf_start_step, 0, 0, 1000000000, "first step that is filtered")                                                           \
+    INT(tf_stop_step, 0, 0, 1000000000, "first step that is not any more; 0 = never, but it costs val loss at the end")           \
     SECTION("Machine")                                                                                                            \
     CHOICE(device, "auto", "auto|cuda|cpu", "where to train; auto = the GPU when one answers")                                    \
     CHOICE(precision, "auto", "auto|bf16|fp16|fp32", "storage of activations; auto = bf16 on a GPU, fp32 on the CPU")             \
@@ -196,7 +240,7 @@ static void zero_losses(Model* m, int offsets) {
 
 // means (offsets): mean loss in nats of the tokens 1, 2, .. ahead, over the first `tokens` positions of the validation shards.
 static void validate(Model* m, Feed* val, int rows, int T, int64_t tokens, double* means) {
-    int B = val->loader.B, offsets = val->loader.look_ahead;
+    int B = val->loader.B, offsets = val->loader.look_ahead;  // as objective_offsets
     loader_reset(&val->loader);
     zero_losses(m, offsets);
     for (int64_t done = 0; done < tokens; done += (int64_t)B * T) {
@@ -205,6 +249,7 @@ static void validate(Model* m, Feed* val, int rows, int T, int64_t tokens, doubl
             Micro micro = {val->tokens + (size_t)b * T, NULL, rows, T, true};
             model_forward(m, micro.tokens, rows, T);
             head_loss(m, &micro, measured_targets(m, &micro, offsets), 0.0f, false);
+            auxiliary_measure(m, &micro);
         }
     }
     check_launches();
@@ -250,6 +295,8 @@ extern "C" void PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** 
         flags_parse(&e->flags, argc, argv);
         Config c = config_from_options(&e->o);
         T = e->o.val_sequence_length ? e->o.val_sequence_length : e->o.sequence_length;
+        Objective objective = objective_open(&e->flags, e->o.num_iterations);
+        objective_configure(&objective, &c);
         c.B = validation_rows(&e->o);
         model_declare(&e->model, c, false);
         Arena* arenas[] = {&e->model.parameters, &e->model.activations};
@@ -257,8 +304,7 @@ extern "C" void PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** 
         e->model.masters = (float*)masters;
         model_allocate(&e->model, false, false);
         model_plan_shape(&e->model, c.B, T);
-        Objective objective = objective_open(&e->flags, e->o.num_iterations);
-        open_validation(&e->val, &e->o, T, objective_look_ahead(&objective));
+        open_validation(&e->val, &e->o, T, objective_offsets(&objective));
         return;
     }
     T = e->val.loader.T;
@@ -298,7 +344,7 @@ static void clock_start(Trainer* t) { t->clock = wall_seconds(); }
 static void run_validation(Trainer* t, int64_t step) {
     clock_stop(t);
     bool own = !strcmp(t->o.val_precision, PRECISION_NAME);
-    double means[STEP_LOSSES];
+    double means[STEP_TOKENS];
     if (own) validate(&t->model, &t->val, t->val_rows, t->val_T, t->o.val_tokens, means);
     else sibling_validate(t, means);
     t->val_loss = means[0];
@@ -357,21 +403,9 @@ static void run_sample(Trainer* t, int64_t step) {
 
 static void open_tokenizer(Trainer* t) {
     if (!t->o.sample_every) return;
-    Text path = {0, 0, 0};
-    if (*t->o.tokenizer) text_add(&path, "%s", t->o.tokenizer);
-    else {
-        const char* shard = t->train.loader.shards.paths[0];
-        const char* underscore = strrchr(shard, '_');
-        text_add(&path, "%.*s_tokenizer.bin", (int)(underscore ? underscore - shard : (long)strlen(shard)), shard);
-    }
-    t->tokenizer = tokenizer_load(path.data);
+    t->tokenizer = tokenizer_open(t->o.tokenizer, t->o.input_bin, t->o.vocab_size, "--sample_every");
     t->has_tokenizer = true;
-    if (t->tokenizer.vocab_size != t->o.vocab_size) {
-        fail("%s has %d ids, but --vocab_size is %d; use --vocab_size %d, or the tokenizer of the training shards", path.data,
-             t->tokenizer.vocab_size, t->o.vocab_size, t->tokenizer.vocab_size);
-    }
     t->sampler = sampler_start(t->o.vocab_size, (uint64_t)t->o.seed, t->o.temperature, t->o.top_k, t->o.top_p);
-    text_free(&path);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -433,7 +467,7 @@ static int64_t resume_from_checkpoint(Trainer* t) {
              t->o.output_dir);
     if (!path) return -1;
     CheckpointReader r;
-    if (!checkpoint_reader_open(&r, path) || !checkpoint_reader_match(&r, &m->table, false)) fail("%s", r.error);
+    if (!checkpoint_reader_open(&r, path) || !checkpoint_reader_match(&r, &m->table, MATCH_EXACT)) fail("%s", r.error);
     float* arrays[CHECKPOINT_ARRAYS] = {m->masters, m->m, m->v};
     float* host = (float*)xcalloc(m->table.size * sizeof(float));
     for (int a = 0; a < CHECKPOINT_ARRAYS; a++) {
@@ -498,7 +532,11 @@ static void stop_nonfinite(Trainer* t, int64_t step) {
     for (; a < t->o.grad_accumulation_steps; a++) {
         micro_step(t, a);
         device_sync();
-        tensor = all_finite(m->losses, (size_t)m->targets.count * m->config.B * m->config.T) ? NULL : "the loss";
+        size_t N = (size_t)m->config.B * m->config.T;
+        tensor = NULL;
+        for (int k = 0; k < STEP_LOSSES; k++) {
+            if (targets_slots(m) >> k & 1 && !all_finite(m->losses + k * N, N)) tensor = "the loss";
+        }
         for (int id = m->table.count - 1; id >= 0 && !tensor; id--) {
             if (!all_finite(grad(m, id), m->table.rows[id].size)) tensor = m->table.rows[id].name;
         }
@@ -552,9 +590,8 @@ static void train_step(Trainer* t, int64_t step) {
     in.weight_decay = (float)o->weight_decay, in.grad_clip = (float)o->grad_clip;
     in.scale_loss = PRECISION == PRECISION_FP16;
     in.halt = !strcmp(o->nonfinite, "stop");
-    float per_target = 1.0f / ((float)o->batch_size * o->sequence_length * o->grad_accumulation_steps);
-    for (int k = 0; k < STEP_LOSSES; k++) in.loss_factor[k] = per_target;
-    model_update(m, in, objective_next(&t->objective, m, step + 1));
+    objective_loss_factors(m, o->grad_accumulation_steps, in.loss_factor);
+    model_update(m, in, objective_weights(&t->objective, step + 1));
 #if GPU_EXECUTION
     CUDA_CHECK(cudaMemcpyAsync(t->mirror, m->state, sizeof(StepState), cudaMemcpyDeviceToHost, m->stream));
     CUDA_CHECK(cudaEventRecord(t->mirrored, m->stream));
@@ -610,6 +647,7 @@ static void open_run(Trainer* t) {
     check_options(o);
     Config c = config_from_options(o);
     t->objective = objective_open(&t->flags, o->num_iterations);
+    objective_configure(&t->objective, &c);
     int look_ahead = objective_look_ahead(&t->objective);
     t->has_val = o->val_loss_every > 0;
     t->val_T = o->val_sequence_length ? o->val_sequence_length : o->sequence_length;
@@ -620,9 +658,10 @@ static void open_run(Trainer* t) {
     arenas_must_fit(arenas, 4, 0);
     feed_open(&t->train, o->input_bin, o->batch_size, o->sequence_length, look_ahead, o->vocab_size, true);
     bool own_val = !strcmp(o->val_precision, PRECISION_NAME);
-    if (t->has_val && own_val) open_validation(&t->val, o, t->val_T, look_ahead);
+    if (t->has_val && own_val) open_validation(&t->val, o, t->val_T, objective_offsets(&t->objective));
     open_tokenizer(t);
     model_allocate(m, o->tf32, o->deterministic);
+    objective_upload(&t->objective, m);
     model_plan_shape(m, o->batch_size, o->sequence_length);
     if (t->has_val && own_val) model_plan_shape(m, t->val_rows, t->val_T);
     if (o->sample_every && GPU_EXECUTION) model_plan_shape(m, 1, o->sequence_length);
@@ -759,8 +798,8 @@ int main(int argc, char** argv) {
     if (cuda) printf("training on the GPU in %s\n", precision);
     else if (!strcmp(o.device, "cpu")) printf("training on the CPU in %s, as asked\n", precision);
     else printf("training on the CPU in %s: no usable GPU (%s)\n", precision, why);
-    flags_free(&flags);
     bool bf16 = !strcmp(precision, "bf16"), fp16 = !strcmp(precision, "fp16");
+    flags_free(&flags);  // and with them what precision may point to
 #if AHEAD_WITH_CUDA
     if (cuda)
         return bf16   ? ahead_train_cuda_bf16(argc, argv)

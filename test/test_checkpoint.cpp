@@ -75,9 +75,9 @@ static void save_good(const char* path, int width) {
 }
 
 // Opens, matches and verifies; the error is in r->error. True when all of it is good.
-static bool check_file(const char* path, CheckpointReader* r, const ParamTable* table, bool partial) {
+static bool check_file(const char* path, CheckpointReader* r, const ParamTable* table, CheckpointMatch match) {
     if (!checkpoint_reader_open(r, path)) return false;
-    bool good = checkpoint_reader_match(r, table, partial) && checkpoint_reader_verify(r);
+    bool good = checkpoint_reader_match(r, table, match) && checkpoint_reader_verify(r);
     checkpoint_reader_close(r);
     return good;
 }
@@ -110,7 +110,7 @@ static void round_trip(void** state) {
         CheckpointReader r;
         const char* path = test_path("round.ckpt");
         if (!save(path, &table, CHECKPOINT_ARRAYS, pieces[k / 4], &w)) fail_msg("%s", w.error);
-        if (!checkpoint_reader_open(&r, path) || !checkpoint_reader_match(&r, &table, false)) fail_msg("%s", r.error);
+        if (!checkpoint_reader_open(&r, path) || !checkpoint_reader_match(&r, &table, MATCH_EXACT)) fail_msg("%s", r.error);
         assert_string_equal(r.flags, flags_of_run);
         RunState s = make_state();
         assert_memory_equal(&r.state, &s, sizeof(s));  // best_val is INFINITY
@@ -153,19 +153,19 @@ static void truncated(void** state) {
     save_good(test_path("whole.ckpt"), 4);
     size_t size;
     char* bytes = file_read(test_path("whole.ckpt"), 1 << 24, &size);
-    if (!check_file(test_path("whole.ckpt"), &r, &table, false)) fail_msg("%s", r.error);
+    if (!check_file(test_path("whole.ckpt"), &r, &table, MATCH_EXACT)) fail_msg("%s", r.error);
     for (size_t cut = 0; cut < size; cut += cut < 256 || size - cut < 80 ? 1 : 13) {
         FILE* file = fopen(test_path("cut.ckpt"), "wb");
         fwrite(bytes, 1, cut, file);
         fclose(file);
-        assert_false(check_file(test_path("cut.ckpt"), &r, &table, false));
+        assert_false(check_file(test_path("cut.ckpt"), &r, &table, MATCH_EXACT));
         assert_error(r, "cut.ckpt: truncated: ");
     }
     FILE* file = fopen(test_path("cut.ckpt"), "wb");  // one byte too many
     fwrite(bytes, 1, size, file);
     fputc(0, file);
     fclose(file);
-    assert_false(check_file(test_path("cut.ckpt"), &r, &table, false));
+    assert_false(check_file(test_path("cut.ckpt"), &r, &table, MATCH_EXACT));
     free(bytes), free(table.rows);
 }
 
@@ -181,12 +181,13 @@ static void flipped_bytes(void** state) {
     for (size_t at = 0; at < size; at++) {  // every byte of the file
         fseek(file, (long)at, SEEK_SET);
         fputc(bytes[at] ^ 1 << at % 8, file);
-        if (check_file(test_path("flip.ckpt"), &r, &table, false)) fail_msg("byte %zu of %zu flipped and not noticed", at, size);
+        if (check_file(test_path("flip.ckpt"), &r, &table, MATCH_EXACT))
+            fail_msg("byte %zu of %zu flipped and not noticed", at, size);
         fseek(file, (long)at, SEEK_SET);
         fputc(bytes[at], file);
     }
     fclose(file);
-    if (!check_file(test_path("flip.ckpt"), &r, &table, false)) fail_msg("%s", r.error);
+    if (!check_file(test_path("flip.ckpt"), &r, &table, MATCH_EXACT)) fail_msg("%s", r.error);
     free(bytes), free(table.rows);
 }
 
@@ -197,11 +198,11 @@ static void foreign_files(void** state) {
     char page[200];
     snprintf(page, sizeof(page), "<!DOCTYPE html>%150s", "");
     write_text(test_path("page.ckpt"), page);
-    assert_false(check_file(test_path("page.ckpt"), &r, &table, false));
+    assert_false(check_file(test_path("page.ckpt"), &r, &table, MATCH_EXACT));
     assert_error(r, "not a checkpoint of this program: expected it to start with \"AHADCKP1\", found \"<!DOCTYPE html> \"");
-    assert_false(check_file(test_path("none.ckpt"), &r, &table, false));
+    assert_false(check_file(test_path("none.ckpt"), &r, &table, MATCH_EXACT));
     assert_error(r, "none.ckpt: cannot open: No such file or directory");
-    assert_false(check_file(test_dir(), &r, &table, false));
+    assert_false(check_file(test_dir(), &r, &table, MATCH_EXACT));
     assert_error(r, "not a file, expected a checkpoint");
     free(table.rows);
 }
@@ -240,7 +241,7 @@ static void forged(void** state) {
         FILE* file = fopen(test_path("forged.ckpt"), "wb");
         fwrite(copy, 1, size, file);
         fclose(file);
-        if (check_file(test_path("forged.ckpt"), &r, &table, false)) fail_msg("lie %d was believed", lie);
+        if (check_file(test_path("forged.ckpt"), &r, &table, MATCH_EXACT)) fail_msg("lie %d was believed", lie);
         const char* found_out =
             lie < 6 ? "damaged: the counts in its header contradict each other" : "damaged: row 2 of its directory";
         assert_error(r, lie == 0 ? "checkpoint format 2, this program reads format 1" : found_out);
@@ -255,23 +256,31 @@ static void other_models(void** state) {
     params_add_vector(&more, "head.w", 3, INIT_ONE, 0, false);
     less.count--;
     save_good(test_path("model.ckpt"), 4);
-    assert_false(check_file(test_path("model.ckpt"), &r, &wide, false));
+    assert_false(check_file(test_path("model.ckpt"), &r, &wide, MATCH_EXACT));
     assert_error(r,
                  "model.ckpt: checkpoint of another shape: wte is (13, 4), this run expects (13, 5); start with the model flags");
-    assert_false(check_file(test_path("model.ckpt"), &r, &wide, true));
-    assert_false(check_file(test_path("model.ckpt"), &r, &more, false));
+    assert_false(check_file(test_path("model.ckpt"), &r, &wide, MATCH_PARTIAL));
+    assert_false(check_file(test_path("model.ckpt"), &r, &more, MATCH_EXACT));
     assert_error(r, "checkpoint of another model: it has no tensor head.w");
-    assert_false(check_file(test_path("model.ckpt"), &r, &less, false));
+    assert_false(check_file(test_path("model.ckpt"), &r, &less, MATCH_EXACT));
     assert_error(r, "checkpoint of another model: this run has no tensor h.0.conv");
-    assert_true(check_file(test_path("model.ckpt"), &r, &less, true));
-    assert_true(checkpoint_reader_open(&r, test_path("model.ckpt")) && checkpoint_reader_match(&r, &more, true));
+    assert_true(check_file(test_path("model.ckpt"), &r, &less, MATCH_PARTIAL));
+    assert_true(check_file(test_path("model.ckpt"), &r, &less, MATCH_WITHIN));
+    assert_false(check_file(test_path("model.ckpt"), &r, &more, MATCH_WITHIN));
+    assert_error(r, "checkpoint of another model: it has no tensor head.w");
+    assert_true(checkpoint_reader_open(&r, test_path("model.ckpt")) && checkpoint_reader_match(&r, &more, MATCH_PARTIAL));
     assert_int_equal(r.row_of[5], -1);
     assert_int_equal(r.row_of[4], 4);
     checkpoint_reader_close(&r);
+    ParamTable turned = make_table(4);  // as many elements
+    turned.rows[4].dims[0] = 3, turned.rows[4].dims[1] = 2;
+    assert_false(check_file(test_path("model.ckpt"), &r, &turned, MATCH_EXACT));
+    assert_error(r, "checkpoint of another shape: h.0.conv is (2, 3, 5), this run expects (3, 2, 5)");
+    free(turned.rows);
 
     Param swap = same.rows[0];  // another order of the same tensors is the same model
     same.rows[0] = same.rows[2], same.rows[2] = swap;
-    assert_true(checkpoint_reader_open(&r, test_path("model.ckpt")) && checkpoint_reader_match(&r, &same, false));
+    assert_true(checkpoint_reader_open(&r, test_path("model.ckpt")) && checkpoint_reader_match(&r, &same, MATCH_EXACT));
     float found[52];
     assert_true(checkpoint_reader_get(&r, 2, 0, found, 52));
     for (size_t i = 0; i < 52; i++) {
@@ -289,7 +298,7 @@ static void weights_only(void** state) {
     CheckpointReader r;
     float found[52];
     assert_true(save(test_path("weights.ckpt"), &table, 1, 100, &w));
-    assert_true(checkpoint_reader_open(&r, test_path("weights.ckpt")) && checkpoint_reader_match(&r, &table, false));
+    assert_true(checkpoint_reader_open(&r, test_path("weights.ckpt")) && checkpoint_reader_match(&r, &table, MATCH_EXACT));
     assert_true(checkpoint_reader_get(&r, 0, CHECKPOINT_MASTERS, found, 52));
     assert_false(checkpoint_reader_get(&r, 0, CHECKPOINT_M, found, 52));
     assert_error(r, "weights.ckpt: holds weights only, no optimizer state");
@@ -400,8 +409,18 @@ static void save_and_die(const void* path) {
     kill(getpid(), SIGKILL);
 }
 
+static void save_nothing(const void* path) {
+    ParamTable table = make_table(4);
+    RunState state = make_state();
+    CheckpointWriter w;
+    checkpoint_writer_open(&w, (const char*)path, &table, 1, "", &state);
+    checkpoint_writer_close(&w);
+}
+
 static void failing_writers(void** state) {
     (void)state;
+    assert_int_equal(run_child(save_nothing, test_path("nothing.ckpt")), EXIT_FAIL);
+    assert_says("checkpoint: wte is incomplete");
     ParamTable table = make_table(4);
     CheckpointWriter w;
     const char* dir = test_path("fails");

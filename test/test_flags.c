@@ -296,6 +296,11 @@ static void texts_round_trip(void** state) {
     again.size = 0;
     flags_text(&flags, &again);
     assert_string_equal(text.data, again.data);
+    flag_assign_by_name(&flags, "input_bin", "#1.bin");  // bare it would be a comment
+    text.size = 0;
+    flags_text(&flags, &text);
+    flags_parse_text(&second, text.data, "text");
+    assert_string_equal(copy.input_bin, "#1.bin");
     text_free(&text), text_free(&again), text_free(&difference);
     flags_free(&second);
 }

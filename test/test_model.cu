@@ -117,7 +117,7 @@ static void check_golden_curve(const char* arch, const char* name) {
             model_micro_step(&m, &micro, A);
         }
         float decay = (float)gold_param(g, "weight_decay"), clip = (float)gold_param(g, "grad_clip");
-        model_update(&m, step_inputs(rates[step], decay, clip, N, A), 1);
+        model_update(&m, step_inputs(rates[step], decay, clip, N, A), m.targets);
         StepState state = state_of(&m);
         assert_int_equal(state.skip, 0);
         losses[step] = state.losses[0];
@@ -226,9 +226,41 @@ static void chunks_are_the_whole(void** state) {
     random_tokens(tokens, 2 * 20 + 1, 259, 5);
     Outcome whole = run_step(tiny_config("nocap", 2, 20, true), tokens, 1, NULL);
     Outcome chunks = run_step(tiny_config("nocap", 2, 20, true), tokens, 1, chunks_of_16);
+#ifdef __CUDACC__  // a library may add up 16 rows in another order than 40
+    const double allowed = 1e-2;
+    assert_true(relative_difference(whole.losses, chunks.losses, 40) < allowed);
+#else
+    const double allowed = 1e-5;
     assert_same_bits(whole.losses, chunks.losses, 40);
-    assert_true(relative_difference(whole.grads, chunks.grads, whole.size) < 1e-5);
+#endif
+    assert_true(relative_difference(whole.grads, chunks.grads, whole.size) < allowed);
     outcome_free(&whole), outcome_free(&chunks);
+}
+
+// What model_plan_shape planned is all that a step asks a library for: both micro-steps, a last chunk that is shorter, a sample.
+static void steps_plan_nothing(void** state) {
+    enum { B = 2, T = 40, N = B * T };
+    (void)state;
+    int tokens[N + 1], order[N];
+    float probs[259];
+    random_tokens(tokens, N + 1, 259, 12);
+    sort_order(order, tokens, N, 259);
+    for (int a = 0; a < 2; a++) {
+        Model m;
+        open_model(&m, tiny_config(ARCHS[a], B, T, true), 7);
+        m.chunk_rows = 48;
+        model_plan_shape(&m, B, T);
+        int products = m.gemm.plans_made, attention = m.attention.plans_made;
+        for (int k = 0; k < 2; k++) {
+            Micro micro = micro_of(tokens, order, B, T, k > 0);
+            model_micro_step(&m, &micro, 2);
+        }
+        model_update(&m, step_inputs(1e-3f, 0.1f, 1.0f, N, 2), m.targets);
+        head_probs(&m, N - 1, probs);
+        assert_int_equal(m.gemm.plans_made, products);
+        assert_int_equal(m.attention.plans_made, attention);
+        close_model(&m);
+    }
 }
 
 static void threads_give_the_same(void** state) {
@@ -238,12 +270,16 @@ static void threads_give_the_same(void** state) {
     for (int a = 0; a < 2; a++) {
         device_threads(1);
         Outcome one = run_step(tiny_config(ARCHS[a], 2, 32, true), tokens, 1, NULL);
-        device_threads(3);
-        Outcome three = run_step(tiny_config(ARCHS[a], 2, 32, true), tokens, 1, NULL);
-        device_threads(threads);
-        assert_same_bits(one.losses, three.losses, 64);
-        assert_true(relative_difference(one.grads, three.grads, one.size) < 1e-5);
-        outcome_free(&one), outcome_free(&three);
+        for (int count = 2; count <= 3; count++) {  // in the emulation: random order above, then forward, then reverse
+            device_threads(count);
+            Outcome many = run_step(tiny_config(ARCHS[a], 2, 32, true), tokens, 1, NULL);
+            device_threads(threads);
+            assert_same_bits(one.losses, many.losses, 64);
+            assert_true(relative_difference(one.grads, many.grads, one.size) < 1e-5);
+            if (GPU_EXECUTION) assert_same_bits(one.grads, many.grads, one.size);
+            outcome_free(&many);
+        }
+        outcome_free(&one);
     }
 }
 
@@ -311,7 +347,7 @@ static void nan_never_reaches_the_weights(void** state) {
     const float* before = host_f(m.masters, m.table.size);
     Micro micro = micro_of(tokens, order, 2, 16, false);
     model_micro_step(&m, &micro, 1);
-    model_update(&m, step_inputs(1e-2f, 0.1f, 1.0f, 32, 1), 1);
+    model_update(&m, step_inputs(1e-2f, 0.1f, 1.0f, 32, 1), m.targets);
     assert_int_equal(state_of(&m).skip, 1);
     assert_int_equal(state_of(&m).steps, 0);
     assert_memory_equal(before, host_f(m.masters, m.table.size), m.table.size * sizeof(float));
@@ -362,19 +398,13 @@ static void finite_differences(void** state) {
 #define TEST(name) cmocka_unit_test_teardown(name, release_buffers)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(golden_gpt2),
-        TEST(golden_gpt2_untied),
-        TEST(golden_nocap),
-        TEST(golden_nocap_untied),
-        TEST(golden_curve_gpt2),
-        TEST(golden_curve_nocap),
-        TEST(accumulation),
-        TEST(recompute_is_the_same),
-        TEST(chunks_are_the_whole),
-        TEST(threads_give_the_same),
-        TEST(causality),
-        TEST(probabilities),
-        TEST(nan_never_reaches_the_weights),
+        TEST(golden_gpt2),           TEST(golden_gpt2_untied),
+        TEST(golden_nocap),          TEST(golden_nocap_untied),
+        TEST(golden_curve_gpt2),     TEST(golden_curve_nocap),
+        TEST(accumulation),          TEST(recompute_is_the_same),
+        TEST(chunks_are_the_whole),  TEST(steps_plan_nothing),
+        TEST(threads_give_the_same), TEST(causality),
+        TEST(probabilities),         TEST(nan_never_reaches_the_weights),
         TEST(finite_differences),
     };
     return cmocka_run_group_tests_name("model " PRECISION_NAME, tests, NULL, NULL);

@@ -7,6 +7,8 @@ with them. A weight of 0 must be the absent objective, to the bit.
 
 #include "llmc/model/setup.cuh"
 
+#include "tiny_objective.h"
+
 // clang-format off
 #define OPTIONS(SECTION, INT, LONG, FLOAT, SWITCH, STRING, CHOICE)                                                                \
     SWITCH(mtp_enabled, 0, "")                                                                                                    \
@@ -31,6 +33,12 @@ static Mtp schedule(const char* line, int64_t N) {
     Mtp m = mtp_from_flags(&flags, N);
     flags_free(&flags);
     return m;
+}
+
+static Objective only_mtp(Mtp mtp) {
+    Objective o = {};
+    o.mtp = mtp;
+    return o;
 }
 
 // Weights at `step` are exactly these, and as many count.
@@ -78,7 +86,7 @@ static void rises_from_zero(void** state) {
 
 static void shares_of_the_offsets(void** state) {
     (void)state;
-    const double ce[] = {3, 4, 5};
+    const double ce[STEP_TOKENS] = {3, 4, 5};
     const struct {
         const char* flags;
         double w2, w3, total;
@@ -89,9 +97,10 @@ static void shares_of_the_offsets(void** state) {
     for (int i = 0; i < 4; i++) {
         char line[200];
         snprintf(line, sizeof(line), "--mtp_enabled --mtp_max_steps 3 --mtp_weight 0.2 --mtp_rampup_steps 0 %s", cases[i].flags);
-        Objective o = {schedule(line, 10)};
+        Objective o = only_mtp(schedule(line, 10));
         CHECK_WEIGHTS(&o.mtp, 5, 1, cases[i].w2, cases[i].w3);
-        assert_off(objective_total(objective_targets(&o, 5), ce), cases[i].total, 1e-6, "%s: total", cases[i].flags);
+        StepWeights w = objective_weights(&o, 5);
+        assert_off(objective_total(&w, ce), cases[i].total, 1e-6, "%s: total", cases[i].flags);
     }
 }
 
@@ -187,7 +196,7 @@ static void known_gradients(void** state) {
     for (int i = 0; i < 2; i++) {
         char line[100];
         snprintf(line, sizeof(line), "--mtp_enabled --mtp_max_steps %d --mtp_weight 0.35 --mtp_rampup_steps 0", cases[i].K);
-        Objective o = {schedule(line, 10)};
+        Objective o = only_mtp(schedule(line, 10));
         Model m = {};
         StepState* s = (StepState*)buffer_bytes(NULL, sizeof(StepState));
         m.state = s;
@@ -197,87 +206,43 @@ static void known_gradients(void** state) {
         float* losses = buffer_f(NULL, 3);
         classifier(logits, losses, 1, training_targets(&m, &micro), 1.0f, buffer_f(&one, 1), 1, 4, 8, true, false, 0);
         const float *dz = host_x(logits, 8), *ce = host_f(losses, 3);
-        double plain[3] = {ce[0], ce[1], ce[2]};
-        assert_off(objective_total(m.targets, plain), cases[i].total, 2e-6, "case %d: total", i);
+        double plain[STEP_TOKENS] = {ce[0], ce[1], ce[2]};
+        assert_off(objective_total(&m.targets, plain), cases[i].total, 2e-6, "case %d: total", i);
         for (int v = 0; v < 4; v++) assert_close(dz[v], cases[i].dz[v], 2e-6, "case %d: gradient of class %d", i, v);
         for (int v = 4; v < 8; v++) assert_true(dz[v] == 0);
     }
 }
 
-enum { B = 2, T = 16, N = B * T, V = 259, STEPS = 5, TOKENS = N * STEPS + MTP_MAX };
-
-static void open_tiny(Model* m, const char* arch) {
-    Config c = {};
-    c.L = 2, c.NH = 4, c.C = 64, c.V = V, c.B = B, c.T = T, c.tied = true;
-    config_arch(&c, arch);
-    memset(m, 0, sizeof(*m));
-    model_declare(m, c, true);
-    model_allocate(m, false, true);
-    model_plan_shape(m, B, T);
-    model_init_weights(m, 7);
-}
-
-// Tokens, and per step the order that the loader would give.
-static void make_batches(int* tokens, int* order) {
-    Rng rng = rng_start(12, "tokens");
-    for (int i = 0; i < TOKENS; i++) tokens[i] = (int)rng_below(&rng, V);
-    for (int step = 0; step < STEPS; step++) {
-        for (int v = 0, at = 0; v < V; v++) {
-            for (int n = 0; n < N; n++) {
-                if (tokens[step * N + n] == v) order[step * N + at++] = n;
-            }
-        }
-    }
-}
-
-// Five steps from the same start. o: the objective, NULL: none was ever named. more: entries of weight 0 that are not dropped.
-// results: (STEPS, N) losses of the next token, (STEPS, size) gradients, (size) masters; the caller frees. Returns size.
-static size_t train_steps(const char* arch, const Objective* o, int more, float** results) {
+// Five steps from the same start. o: the objective, NULL: none was ever named.
+static Trace train_steps(const char* arch, const Objective* o) {
     Model m;
-    int tokens[TOKENS], order[N * STEPS];
-    open_tiny(&m, arch);
-    make_batches(tokens, order);
-    int *ids = buffer_i(tokens, TOKENS), *orders = buffer_i(order, N * STEPS);
-    size_t size = m.table.size;
-    float* out = *results = (float*)xmalloc((STEPS * (N + size) + size) * sizeof(float));
-    if (o) objective_start(o, &m, 0);
-    StepInputs in = {};
-    in.lr = 3e-3f, in.beta1 = 0.9f, in.beta2 = 0.95f, in.eps = 1e-8f, in.scale_loss = PRECISION == PRECISION_FP16;
-    for (int k = 0; k < STEP_LOSSES; k++) in.loss_factor[k] = 1.0f / N;
-    for (int step = 0; step < STEPS; step++) {
-        Micro micro = {ids + step * N, orders + step * N, B, T, false};
-        m.targets.count += more;
-        model_micro_step(&m, &micro, 1);
-        copy_to_host(out, m.losses, N * sizeof(float)), out += N;
-        copy_to_host(out, m.grads, size * sizeof(float)), out += size;
-        int count = o ? objective_next(o, &m, step + 1) : 1;
-        if (!o) m.targets.count = 1;
-        model_update(&m, in, count);
+    StepWeights weights[STEPS + 1] = {};
+    open_tiny(&m, arch, NULL);
+    for (int step = 0; step <= STEPS; step++) {
+        if (o) weights[step] = objective_weights(o, step);
+        else weights[step].token[0] = 1.0f;
     }
-    copy_to_host(out, m.masters, size * sizeof(float));
+    Trace t = trace_steps(&m, weights, 0);
     model_free(&m);
-    return size;
+    return t;
 }
 
 static void weight_zero_is_absent(void** state) {
     (void)state;
-    Objective zero = {schedule("--mtp_enabled --mtp_max_steps 4 --mtp_weight 0", 100)};
-    Objective later = {schedule("--mtp_enabled --mtp_max_steps 3 --mtp_weights 1,0,0/1,0.5,0.25", 20)};
-    Objective heavy = {schedule("--mtp_enabled --mtp_weight 0.5 --mtp_rampup_steps 4", 20)};
+    Objective zero = only_mtp(schedule("--mtp_enabled --mtp_max_steps 4 --mtp_weight 0", 100));
+    Objective later = only_mtp(schedule("--mtp_enabled --mtp_max_steps 3 --mtp_weights 1,0,0/1,0.5,0.25", 20));
+    Objective heavy = only_mtp(schedule("--mtp_enabled --mtp_weight 0.5 --mtp_rampup_steps 4", 20));
     const char* const archs[] = {"gpt2", "nocap"};
     for (int a = 0; a < 2; a++) {
-        float *absent, *other;
-        size_t size = train_steps(archs[a], NULL, 0, &absent), bytes = (STEPS * (N + size) + size) * sizeof(float);
-        train_steps(archs[a], &zero, 0, &other);
-        assert_memory_equal(absent, other, bytes), free(other);
-        train_steps(archs[a], &later, 0, &other);
-        assert_memory_equal(absent, other, bytes), free(other);
-        train_steps(archs[a], NULL, 2, &other);  // the kernel itself: zeros move nothing even where they are listed
-        assert_memory_equal(absent, other, bytes), free(other);
-        train_steps(archs[a], &heavy, 0, &other);  // rises from 0: the first step is the same, the second is not
-        assert_memory_equal(absent, other, (N + size) * sizeof(float));
-        assert_memory_not_equal(absent + N + size, other + N + size, (N + size) * sizeof(float));
-        free(other), free(absent);
+        Trace absent = train_steps(archs[a], NULL), same = train_steps(archs[a], &zero);
+        assert_memory_equal(absent.values, same.values, absent.bytes), free(same.values);
+        same = train_steps(archs[a], &later);
+        assert_memory_equal(absent.values, same.values, absent.bytes), free(same.values);
+        Trace other = train_steps(archs[a], &heavy);  // rises from 0: the first step is the same, the second is not
+        assert_memory_equal(absent.values, other.values, absent.step_bytes);
+        assert_memory_not_equal((char*)absent.values + absent.step_bytes, (char*)other.values + absent.step_bytes,
+                                absent.step_bytes);
+        free(other.values), free(absent.values);
     }
 }
 
@@ -286,10 +251,11 @@ static void weights_ride_along(void** state) {
     (void)state;
     Model m;
     int tokens[TOKENS], order[N * STEPS];
-    open_tiny(&m, "nocap");
+    open_tiny(&m, "nocap", NULL);
     make_batches(tokens, order);
     Micro micro = {buffer_i(tokens, TOKENS), buffer_i(order, N), B, T, false};
-    Objective o = {schedule("--mtp_enabled --mtp_max_steps 3 --mtp_weight 0.3 --mtp_rampup_steps 3 --mtp_decay_start 0.75", 8)};
+    Objective o =
+        only_mtp(schedule("--mtp_enabled --mtp_max_steps 3 --mtp_weight 0.3 --mtp_rampup_steps 3 --mtp_decay_start 0.75", 8));
     StepInputs in = {};
     in.lr = 1e-3f, in.beta1 = 0.9f, in.beta2 = 0.95f, in.eps = 1e-8f, in.scale_loss = PRECISION == PRECISION_FP16;
     for (int k = 0; k < STEP_LOSSES; k++) in.loss_factor[k] = 1.0f / N;
@@ -297,12 +263,11 @@ static void weights_ride_along(void** state) {
     for (int step = 0; step < 8; step++) {
         float expected[MTP_MAX], found[MTP_MAX];
         int count = mtp_weights_at(&o.mtp, step, expected);
-        copy_to_host(found, m.state->in.target_weights, sizeof(found));
+        copy_to_host(found, m.state->in.next.token, sizeof(found));
         assert_memory_equal(expected, found, sizeof(found));
-        assert_int_equal(m.targets.count, count);
+        assert_int_equal(targets_count(&m), count);
         model_micro_step(&m, &micro, 1);
-        assert_int_equal(objective_next(&o, &m, step + 1), count);
-        model_update(&m, in, count);
+        model_update(&m, in, objective_weights(&o, step + 1));
         StepState s;
         copy_to_host(&s, m.state, sizeof(s));
         for (int k = 0; k < count; k++) {
@@ -320,7 +285,7 @@ static void offsets_are_measured(void** state) {
     (void)state;
     Model m;
     int tokens[TOKENS], order[N * STEPS];
-    open_tiny(&m, "gpt2");
+    open_tiny(&m, "gpt2", NULL);
     make_batches(tokens, order);
     Micro micro = {buffer_i(tokens, TOKENS), NULL, B, T, true};  // as in validation: losses add up over batches
     float first[3][N], probs[V];
@@ -356,40 +321,24 @@ static double total_loss(Model* m, const Micro* micro) {
     double sum = 0;
     model_forward(m, micro->tokens, B, T);
     head_loss(m, micro, training_targets(m, micro), 0.0f, false);
-    const float* losses = host_f(m->losses, (size_t)m->targets.count * N);
-    for (int i = 0; i < m->targets.count * N; i++) sum += (double)m->targets.weights[i / N] * losses[i] / N;
+    int count = targets_count(m) * N;
+    const float* losses = host_f(m->losses, (size_t)count);
+    for (int i = 0; i < count; i++) sum += (double)m->targets.token[i / N] * losses[i] / N;
     return sum;
 }
 
-// Central differences of the total along each tensor's own gradient, where the slope is its norm.
 static void finite_differences(void** state) {
     (void)state;
-    if (PRECISION != PRECISION_FP32) printf("skipped: finite differences: %s storage rounds them away\n", PRECISION_NAME);
-    if (PRECISION != PRECISION_FP32) skip();
+    if (!slopes_mean_something()) skip();
     int tokens[TOKENS], order[N * STEPS];
     make_batches(tokens, order);
-    Objective o = {schedule("--mtp_enabled --mtp_max_steps 3 --mtp_weights 1,0.7,0.4", 10)};
+    Objective o = only_mtp(schedule("--mtp_enabled --mtp_max_steps 3 --mtp_weights 1,0.7,0.4", 10));
     for (int a = 0; a < 2; a++) {
         Model m;
-        open_tiny(&m, a ? "nocap" : "gpt2");
+        open_tiny(&m, a ? "nocap" : "gpt2", NULL);
         objective_start(&o, &m, 0);
         Micro micro = {buffer_i(tokens, TOKENS), buffer_i(order, N), B, T, false};
-        model_micro_step(&m, &micro, 1);
-        for (int id = 0; id < m.table.count; id++) {
-            size_t n = m.table.rows[id].size, bytes = n * sizeof(float);
-            float *g = host_f(grad(&m, id), n), *w = host_f(m.masters + m.table.rows[id].offset, n), *moved = host_values(n);
-            double norm = 0, slope = 0, h = 0.02;
-            for (size_t i = 0; i < n; i++) norm += (double)g[i] * g[i];
-            norm = sqrt(norm);
-            if (norm < 1e-3) continue;
-            for (int sign = 1; sign >= -1; sign -= 2) {
-                for (size_t i = 0; i < n; i++) moved[i] = (float)(w[i] + sign * h * g[i] / norm);
-                copy_to_device(m.masters + m.table.rows[id].offset, moved, bytes);
-                slope += sign * total_loss(&m, &micro) / (2 * h);
-            }
-            copy_to_device(m.masters + m.table.rows[id].offset, w, bytes);
-            assert_off(slope, norm, 0.01 * norm + 3e-4, "%s: slope against gradient", m.table.rows[id].name);
-        }
+        check_slopes(&m, &micro, total_loss);
         model_free(&m);
         assert_int_equal(release_buffers(state), 0);
     }

@@ -52,6 +52,7 @@ same "a look-ahead does not move the data" "$(grep -o '"tokens":[0-9]*' "$d/mtp/
 # --- another precision, and another model for validation: the same numbers from the same weights
 train other --precision bf16 "${mtp[@]}" --num_iterations 0 --mtp_rampup_steps 0
 train own "${mtp[@]}" --num_iterations 0 --mtp_rampup_steps 0
+same "the precision that was asked for" "$(grep -o '"precision":"[a-z0-9]*"' "$d/other/metrics.jsonl" | sort -u)" '"precision":"bf16"'
 same "fp32 validation of a bf16 run" "$(losses other)" "$(losses own)"
 holds "a total with its weight from the first step" "$(field own 0 mtp) > 1.3 * $(field own 0 ntp)"
 for K in 2 5 8; do

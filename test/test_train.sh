@@ -9,20 +9,24 @@ flags=("${shards[@]}" --tokenizer "$d/train_tokenizer.bin"
     --num_iterations 40 --learning_rate 0.003 --warmup_iters 4 --warmdown_iters 10 --weight_decay 0.1 --val_loss_every 10
     --val_batch_size 4 --val_tokens 2048 --keep_checkpoints 0)
 
+# What a checkpoint says of the run, apart from times and flags: counters, loader, loss scale, sampler, best loss
+state() { head -c "$(od -An -t u8 -j 40 -N 8 "$1")" "$1" | grep -a -E '^(adam_steps|tokens_seen|loader_[a-z]*|loss_scale[a-z_]*|sampler_state|best_val)='; }
 losses() { sed 's/ tps:.*//' "$d/$1/main.log"; }  # all but the speed
 
 # --- resume, bit for bit, from every checkpoint: mid-shard, at an edge, in fp16 with a loss scale, with recomputation
 for kind in "gpt2 fp32" "nocap bf16" "gpt2 fp16"; do
     read -r arch precision <<<"$kind"
     name=$arch-$precision
-    train "$name" --arch "$arch" --precision "$precision" --save_every 7
-    whole=$(payload "$d/$name/step_00000040.ckpt") log=$(losses "$name")
+    sampled=(--sample_every 6 --sample_tokens 3)
+    train "$name" --arch "$arch" --precision "$precision" --save_every 7 "${sampled[@]}"
+    whole=$(payload "$d/$name/step_00000040.ckpt") end=$(state "$d/$name/step_00000040.ckpt") log=$(losses "$name")
     for from in 7 14 28; do
         rm "$d/$name"/step_*.ckpt
-        train "$name" --arch "$arch" --precision "$precision" --num_iterations 40 --save_every "$from" --resume auto >/dev/null
+        train "$name" --arch "$arch" --precision "$precision" --num_iterations 40 --save_every "$from" --resume auto "${sampled[@]}" >/dev/null
         for file in "$d/$name"/step_*.ckpt; do [[ $file == *"$(printf %08d "$from").ckpt" ]] || rm "$file"; done
-        train "$name" --arch "$arch" --precision "$precision" --save_every 7 --resume 1
+        train "$name" --arch "$arch" --precision "$precision" --save_every 7 --resume 1 "${sampled[@]}"
         same "$name resumed at $from: weights and moments" "$(payload "$d/$name/step_00000040.ckpt")" "$whole"
+        same "$name resumed at $from: run state" "$(state "$d/$name/step_00000040.ckpt")" "$end"
         same "$name resumed at $from: log" "$(losses "$name")" "$log"
     done
 done

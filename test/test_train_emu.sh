@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The whole trainer on the emulated GPU: the same losses as on the CPU, and after a stop it goes on bit for bit.
+# The whole trainer on the emulated GPU (make test-gpu: on a real one): the same losses as on the CPU, and after a stop it goes on
+# bit for bit.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . test/report.sh
 
-program=build/test/train_emu
+program=${PROGRAM:-build/test/train_emu}
 [ -x $program ] && [ -x data/prepare ] && [ -x data/make_corpus ] || { fail "$program, data/prepare or data/make_corpus is not built"; finish; }
 d=$(mktemp -d "${TMPDIR:-/tmp}/ahead-emu.XXXXXX") || exit 1
 trap 'rm -rf "$d"' EXIT
@@ -34,6 +35,7 @@ for arch in gpt2 nocap; do
 done
 
 train bf16 --arch nocap --device cuda --precision bf16 || fail "bf16: $(tail -1 "$d/bf16.out")"
+if grep -q '"precision":"bf16"' "$d/bf16/metrics.jsonl"; then pass; else fail "bf16: the run had another precision"; fi
 whole=$(payload "$d/bf16/step_00000012.ckpt")
 rm "$d/bf16/step_00000012.ckpt"
 train bf16 --arch nocap --device cuda --precision bf16 --resume auto

@@ -58,7 +58,7 @@ int main(void) {
 
     floatX* logits = elements((size_t)ROWS * VP);
     float one[] = {1.0f}, *losses = floats(N);
-    Targets targets = {tokens, one, 1, 1, 1, 0};
+    Targets targets = targets_list(tokens, one, 1, 1, 1, 0);
     BENCH_TIME(t, REPEATS, classifier(logits, losses, N, targets, 1e-3f, one, ROWS, V, VP, true, false, 0));
     bench_row("classifier", "128 x 50257", t, (double)ROWS * VP * 2 * X, BENCH_BYTES);
 
@@ -74,7 +74,7 @@ int main(void) {
     StepInputs in = {};
     in.lr = 1e-4f, in.beta1 = 0.9f, in.beta2 = 0.95f, in.eps = 1e-8f, in.weight_decay = 0.1f;
     float* partial = floats(NORM_TEAMS);
-    BENCH_TIME(t, 5, adamw_step(&table, masters, weights, grads, m, v, flags, partial, state, in, losses, 1, N, 0));
+    BENCH_TIME(t, 5, adamw_step(&table, masters, weights, grads, m, v, flags, partial, state, in, losses, N, 0));
     bench_row("norm and AdamW", "33.6M parameters", t, (double)n * (32 + (sizeof(floatX) < 4 ? X : 0)), BENCH_BYTES);
     return 0;
 }

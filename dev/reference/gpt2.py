@@ -27,10 +27,16 @@ class Config:
     V: int = 259
     T: int = 32
     tied: bool = True
+    heads: str = "shared"  # what the tokens 2..K ahead are predicted with: linear and proj have parameters of their own
+    K: int = 1
 
     @property
     def Vp(self):  # rows of wte: the vocabulary, padded
         return (self.V + 127) // 128 * 128
+
+    @property
+    def r(self):  # inner width of a proj head
+        return (self.C // 4 + 7) // 8 * 8
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -74,6 +80,12 @@ def parameter_table(cfg):
     norm("lnf")
     if not cfg.tied:
         matrix("lm_head", cfg.Vp, C, cfg.V)
+    for k in range(2, cfg.K + 1):
+        if cfg.heads == "linear":
+            add(f"mtp.{k}.w", (cfg.Vp, C), "uniform", np.float32(1) / np.sqrt(np.float32(C)), cfg.V)
+        elif cfg.heads == "proj":
+            matrix(f"mtp.{k}.a", cfg.r, C)
+            add(f"mtp.{k}.b", (C, cfg.r), "zero")
     return rows
 
 
@@ -193,8 +205,8 @@ def target_list_loss(logits, ids, weights):
 # ----------------------------------------------------------------------------------------------------------------------
 # Model
 
-def forward(p, cfg, ids, store=lambda x: x, weight=lambda x: x, attend=attention):
-    """ids (B, T) -> logits (B, T, V): padding columns are left out, so padding rows get no gradient."""
+def hidden(p, cfg, ids, store=lambda x: x, weight=lambda x: x, attend=attention):
+    """ids (B, T) -> hidden rows (B, T, C) after the last norm: what every head starts from."""
     B, T = ids.shape
     C, NH, gpt2 = cfg.C, cfg.NH, cfg.arch == "gpt2"
     stream = getattr(store, "stream", lambda x: x)  # fp32 forward; its gradient is kept in the storage type
@@ -220,8 +232,34 @@ def forward(p, cfg, ids, store=lambda x: x, weight=lambda x: x, attend=attention
         x = stream(x + (branch if gpt2 else branch / math.sqrt(2 * cfg.L)))
         hidden = linear(norm(x, f"h.{l}.ln2"), f"h.{l}.mlp.fc")
         x = stream(x + linear(store((gelu_tanh if gpt2 else gelu_erf)(hidden)), f"h.{l}.mlp.proj"))
-    head = weight(p["wte" if cfg.tied else "lm_head"])[: cfg.V]
-    return store(norm(x, "lnf") @ head.T)
+    return norm(x, "lnf")
+
+
+def logits_of(p, cfg, h, k=1, store=lambda x: x, weight=lambda x: x):
+    """h (B, T, C) -> logits (B, T, V) for the token k ahead; padding columns are left out, so padding rows get no gradient."""
+    head = "wte" if cfg.tied else "lm_head"
+    if k > 1 and cfg.heads == "linear":
+        head = f"mtp.{k}.w"
+    if k > 1 and cfg.heads == "proj":
+        stream = getattr(store, "stream", lambda x: x)
+        inner = store(torch.nn.functional.silu(store(h @ weight(p[f"mtp.{k}.a"]).T)))
+        h = store(rms_norm(stream(h + inner @ weight(p[f"mtp.{k}.b"]).T))[0])
+    return store(h @ weight(p[head])[: cfg.V].T)
+
+
+def forward(p, cfg, ids, store=lambda x: x, weight=lambda x: x, attend=attention):
+    """ids (B, T) -> next-token logits (B, T, V)."""
+    return logits_of(p, cfg, hidden(p, cfg, ids, store, weight, attend), 1, store, weight)
+
+
+def consistency_loss(z_k, z_1, k, temp=1.0, teacher_grad=False):
+    """KL(teacher, student): the head for k ahead at t against the next-token head at t + k - 1 of the same row (B, T, V) each.
+
+    Per pair (B, T - k + 1)."""
+    student = (z_k[:, : z_k.shape[1] - k + 1] / temp).log_softmax(-1)
+    teacher = (z_1[:, k - 1:] / temp).log_softmax(-1)
+    teacher = teacher if teacher_grad else teacher.detach()
+    return (teacher.exp() * (teacher - student)).sum(-1)
 
 
 def fused_attention(q, k, v, store=None):

@@ -11,7 +11,10 @@ import torch
 
 import gpt2
 import rand
+import record_filter
+import record_heads
 import record_model
+import record_spelling
 from gold import Case, record, representable
 
 SEED = 7
@@ -322,7 +325,8 @@ def main():
     torch.set_num_threads(1)
     total = files = 0
     groups = [norms, gelus, ropes, embeddings, matmuls, attention_cases, classifiers, optimizers, schedules, random_numbers]
-    for group in groups + record_model.GROUPS:
+    parts = record_heads.GROUPS + record_spelling.GROUPS + record_filter.GROUPS
+    for group in groups + record_model.GROUPS + parts:
         for case in group():
             total += case.write(folder)
             files += 1

@@ -8,6 +8,7 @@ The device language: a kernel is written once, row by row, and runs on the GPU, 
     FOR_LANES(i, n)                items of one row over the lanes of the team
     team_sum(x), team_max(x)       over the lanes of the team; every lane gets the result
     FIRST_LANE                     true in one lane of the team: per-row results are written once
+    TEAM_MEMORY T x                one x per team; team_barrier() between a lane's write and another lane's read
     Vec, load(p, i), store(p, i)   PACK neighbouring elements as fp32 in registers
 
                    GPU and EMU                              CPU
@@ -86,16 +87,19 @@ DEVICE_ONLY float team_reduce(float x) {
 DEVICE_ONLY float team_sum(float x) { return team_reduce<false>(x); }
 DEVICE_ONLY float team_max(float x) { return team_reduce<true>(x); }
 
+#define TEAM_MEMORY __shared__  // of teams of more than a warp: then the team is a block
+DEVICE_ONLY void team_barrier() { __syncthreads(); }
+
 #define device_sync() CUDA_CHECK(cudaDeviceSynchronize())
 #define check_launches() CUDA_CHECK(cudaGetLastError())  // a launch that was refused says so only here; does not wait
 #define device_teams(wanted) (wanted)
 #ifdef AHEAD_EMU
 #define device_threads(count) emu_order_by(count)  // another order of threads and blocks for every count
 #else
-#define device_threads(count) ((void)(count))
+UNUSED static void device_threads(int) {}
 #endif
 #define RESTRICT __restrict__
-#ifdef __CUDA_ARCH__
+#if defined(__CUDA_ARCH__) || defined(EMU_BUDGET)
 #define UNROLL _Pragma("unroll")
 #else
 #define UNROLL  // host compilers do not know the pragma
@@ -131,6 +135,8 @@ UNUSED static inline Chunk my_chunk(size_t n) {
 
 DEVICE float team_sum(float x) { return x; }
 DEVICE float team_max(float x) { return x; }
+#define TEAM_MEMORY
+DEVICE void team_barrier() {}
 // Per-team partial sums are added up by this count, so the next launch must have neither more nor fewer: OpenMP would otherwise
 // start fewer threads under OMP_DYNAMIC or OMP_THREAD_LIMIT, and a team that never ran would leave its partial sums unwritten.
 UNUSED static inline int device_team_count(void) {
@@ -148,10 +154,18 @@ UNUSED static inline int device_team_count(void) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Packs: PACK neighbours of any storage type. `raw` keeps the storage type (half the registers), Vec is fp32.
+#if GPU_EXECUTION
+// Words, not elements: nvcc would keep each 2-byte element in a register of its own (it spilled rows that fit twice).
 template <class T>
-struct alignas(PACK * sizeof(T) < 16 ? PACK * sizeof(T) : 16) Raw {
+struct alignas(16) Raw {
+    uint32_t word[PACK * sizeof(T) / 4];
+};
+#else
+template <class T>
+struct Raw {
     T v[PACK];
 };
+#endif
 typedef struct {
     float v[PACK];
 } Vec;
@@ -161,6 +175,55 @@ template <class T>
 DEVICE Raw<T> load_raw(const T* p, size_t i) {
     return *(const Raw<T>*)(p + i * PACK);
 }
+#if GPU_EXECUTION
+// Two neighbours as one word; the pointer only says of which type.
+#ifdef __CUDA_ARCH__
+DEVICE float2 word_to_floats(uint32_t word, bf16*) {
+    return make_float2(__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000u));
+}
+DEVICE float2 word_to_floats(uint32_t word, fp16*) { return __half22float2(*(__half2*)&word); }
+DEVICE uint32_t floats_to_word(float low, float high, bf16*) {
+    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *(uint32_t*)&pair;
+}
+DEVICE uint32_t floats_to_word(float low, float high, fp16*) {
+    __half2 pair = __floats2half2_rn(low, high);
+    return *(uint32_t*)&pair;
+}
+#else
+template <class T>
+DEVICE float2 word_to_floats(uint32_t word, T*) {
+    T pair[2];
+    memcpy(pair, &word, 4);
+    return make_float2(to_float(pair[0]), to_float(pair[1]));
+}
+template <class T>
+DEVICE uint32_t floats_to_word(float low, float high, T*) {
+    T pair[2];
+    uint32_t word;
+    from_float(&pair[0], low), from_float(&pair[1], high);
+    memcpy(&word, pair, 4);
+    return word;
+}
+#endif
+template <class T>
+DEVICE Vec unpack(Raw<T> raw) {
+    Vec x;
+    if constexpr (sizeof(T) == sizeof(float)) memcpy(&x, &raw, sizeof(x));
+    else UNROLL for (int k = 0; k < PACK / 2; k++) {
+            float2 pair = word_to_floats(raw.word[k], (T*)NULL);
+            x.v[2 * k] = pair.x, x.v[2 * k + 1] = pair.y;
+        }
+    return x;
+}
+template <class T>
+DEVICE Raw<T> pack(Vec x) {
+    Raw<T> raw;
+    if constexpr (sizeof(T) == sizeof(float)) memcpy(&raw, &x, sizeof(x));
+    else UNROLL for (int k = 0; k < PACK / 2; k++) raw.word[k] = floats_to_word(x.v[2 * k], x.v[2 * k + 1], (T*)NULL);
+    return raw;
+}
+#else
 template <class T>
 DEVICE Vec unpack(Raw<T> raw) {
     Vec x;
@@ -168,12 +231,17 @@ DEVICE Vec unpack(Raw<T> raw) {
     return x;
 }
 template <class T>
+DEVICE Raw<T> pack(Vec x) {
+    Raw<T> raw;
+    FOR_PACK(k) from_float(&raw.v[k], x.v[k]);
+    return raw;
+}
+#endif
+template <class T>
 DEVICE Vec load(const T* p, size_t i) {  // p: 16-byte aligned on the GPU; reads elements [i*PACK, i*PACK + PACK)
     return unpack(load_raw(p, i));
 }
 template <class T>
 DEVICE void store(T* p, size_t i, Vec x) {
-    Raw<T> raw;
-    FOR_PACK(k) from_float(&raw.v[k], x.v[k]);
-    *(Raw<T>*)(p + i * PACK) = raw;
+    *(Raw<T>*)(p + i * PACK) = pack<T>(x);
 }

@@ -30,7 +30,9 @@ typedef struct {
     InitKind init;
     float init_scale;  // standard deviation of INIT_NORMAL, bound of INIT_UNIFORM
     int live_rows;     // rows of the first dimension that are initialised; the rest is padding and stays zero
+    int period;        // the first dimension is groups of so many rows, each with its live_rows; all rows: one group
     bool decay;        // weight decay applies
+    int group;         // 0: trained in every step; else the part of the objective that it belongs to, and rests with (0..15)
     bool scatter;      // its gradient is only ever added to (untied embedding): the optimizer clears it after use
 } Param;
 
@@ -60,7 +62,7 @@ UNUSED static int params_add(ParamTable* table, const char* name, int ndim, cons
     p->offset = table->size;
     p->init = init;
     p->init_scale = init_scale;
-    p->live_rows = p->dims[0];
+    p->live_rows = p->period = p->dims[0];
     p->decay = decay;
     table->size = round_up(table->size + p->size, PARAM_UNIT);
     return table->count++;
@@ -84,12 +86,14 @@ UNUSED static int params_find(const ParamTable* table, const char* name) {
     return -1;
 }
 
-// Elements that are weights: padding between tensors and padding rows left out.
+// Elements of a tensor that are weights: its padding rows left out.
+UNUSED static size_t param_live(const Param* p) { return p->size / (size_t)p->period * (size_t)p->live_rows; }
+
+// The same of all tensors.
 UNUSED static size_t params_live(const ParamTable* table) {
     size_t live = 0;
     for (int i = 0; i < table->count; i++) {
-        const Param* p = &table->rows[i];
-        live += p->size / (size_t)p->dims[0] * (size_t)p->live_rows;
+        live += param_live(&table->rows[i]);
     }
     return live;
 }
@@ -100,10 +104,13 @@ UNUSED static void params_init(const ParamTable* table, float* masters, uint64_t
     for (int id = 0; id < table->count; id++) {
         const Param* p = &table->rows[id];
         float* w = masters + p->offset;
-        size_t live = p->size / (size_t)p->dims[0] * (size_t)p->live_rows;
+        size_t row = p->size / (size_t)p->dims[0], live = p->period == p->dims[0] ? param_live(p) : p->size;
         uint64_t key = rand_key(seed, p->name);
         if (p->init == INIT_NORMAL) rand_fill_normal(w, live, p->init_scale, key);
         if (p->init == INIT_UNIFORM) rand_fill_uniform(w, live, p->init_scale, key);
         for (size_t i = 0; p->init == INIT_ONE && i < live; i++) w[i] = 1.0f;
+        for (int r = 0; p->period < p->dims[0] && r < p->dims[0]; r++) {
+            if (r % p->period >= p->live_rows) memset(w + (size_t)r * row, 0, row * sizeof(float));
+        }
     }
 }

@@ -49,6 +49,13 @@ typedef struct {
     uint32_t crc[CHECKPOINT_ARRAYS], unused[5];
 } CheckpointRow;
 
+// How a file's tensors may differ from a model's
+typedef enum {
+    MATCH_EXACT,    // not at all: to resume
+    MATCH_WITHIN,   // the file may hold more (heads that only training needs): to sample, to validate, to export
+    MATCH_PARTIAL,  // and the model may have more, which keeps its initial values: to start a larger model from a smaller one
+} CheckpointMatch;
+
 typedef char checkpoint_layout_check[sizeof(CheckpointHeader) == 64 && sizeof(CheckpointRow) == 128 ? 1 : -1];
 
 enum { CHECKPOINT_ERROR = 1024 };

@@ -116,9 +116,9 @@ UNUSED static bool checkpoint_reader_open(CheckpointReader* r, const char* path)
     return false;
 }
 
-// Finds every parameter of `table` in the file by name and compares shapes. With `partial` a parameter may be absent (its
-// r->row_of[id] is -1: it keeps its initial values) and the file may hold others: starting a larger model from a smaller one.
-UNUSED static bool checkpoint_reader_match(CheckpointReader* r, const ParamTable* table, bool partial) {
+// Finds every parameter of `table` in the file by name and compares shapes. With MATCH_PARTIAL a parameter may be absent: its
+// r->row_of[id] is -1.
+UNUSED static bool checkpoint_reader_match(CheckpointReader* r, const ParamTable* table, CheckpointMatch match) {
     const char* fix = "start with the model flags stored in it (head -c 4000 shows them) or name another --output_dir";
     r->row_of = (int*)xmalloc((size_t)table->count * sizeof(int));
     int matched = 0;
@@ -130,7 +130,7 @@ UNUSED static bool checkpoint_reader_match(CheckpointReader* r, const ParamTable
         }
         r->row_of[id] = at;
         matched += at >= 0;
-        if (at < 0 && partial) continue;
+        if (at < 0 && match == MATCH_PARTIAL) continue;
         if (at < 0) return reader_fail(r, "checkpoint of another model: it has no tensor %s; %s", p->name, fix);
         const CheckpointRow* row = &r->rows[at];
         char expected[64], found[64];
@@ -139,7 +139,7 @@ UNUSED static bool checkpoint_reader_match(CheckpointReader* r, const ParamTable
                            checkpoint_shape(found, sizeof(found), row->ndim, row->dims),
                            checkpoint_shape(expected, sizeof(expected), p->ndim, p->dims), fix);
     }
-    for (uint32_t i = 0; i < r->header.tensors && !partial && matched < (int)r->header.tensors; i++) {
+    for (uint32_t i = 0; i < r->header.tensors && match == MATCH_EXACT && matched < (int)r->header.tensors; i++) {
         if (params_find(table, r->rows[i].name) >= 0) continue;
         return reader_fail(r, "checkpoint of another model: this run has no tensor %s; %s", r->rows[i].name, fix);
     }

@@ -29,7 +29,7 @@ With an empty output_dir there are no files. On a terminal a progress line is re
 #include <sys/ioctl.h>
 #include <time.h>
 
-enum { METRICS_MAX = 16 };
+enum { METRICS_MAX = 32 };
 
 typedef struct {
     const char* key;  // a plain identifier: "ce_2"

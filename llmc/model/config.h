@@ -18,6 +18,39 @@ typedef enum { RECOMPUTE_NONE, RECOMPUTE_GELU, RECOMPUTE_BLOCK } Recompute;
 typedef enum { MIXER_ATTENTION } MixerKind;
 typedef enum { HEAD_DENSE } HeadKind;
 
+enum { GROUP_SPELLING = 8 };  // of parameters that rest in a step without spelling loss
+
+typedef struct {
+    int letters;     // ahead, 0: no spelling head
+    int mode, fold;  // SpellMode and SpellCase of ops/spelling.cuh
+} SpellingConfig;
+
+typedef struct {
+    bool on;
+    int rule;           // FilterRule of ops/filter.cuh
+    double keep;        // share of the positions that topk keeps
+    float threshold;    // of minmax
+    bool mean_of_kept;  // the loss is a mean over the kept positions, not over all
+} FilterConfig;
+
+typedef enum { AHEAD_SHARED, AHEAD_LINEAR, AHEAD_PROJ } AheadKind;  // heads of the tokens 2 .. K ahead
+
+typedef struct {
+    AheadKind kind;
+    int K;          // farthest token
+    int consist_k;  // the head that is drawn to the next token's (ahead.h); 0: none
+    float consist_temp;
+    bool consist_teacher_grad;
+} AheadConfig;
+
+// What the objective of the run needs of the model (objective.cuh fills it in from the flags).
+typedef struct {
+    SpellingConfig spelling;
+    FilterConfig filter;
+    AheadConfig ahead;
+    int table_k[2];  // entries of a row of the n-gram and of the neighbour table; 0: none
+} AuxConfig;
+
 typedef struct {
     int L, NH, C;  // layers, heads, width
     int V, Vp;     // vocabulary, and with padding rows
@@ -29,6 +62,7 @@ typedef struct {
     Recompute recompute;
     MixerKind mixer;
     HeadKind head;
+    AuxConfig aux;
 } Config;
 
 typedef struct {

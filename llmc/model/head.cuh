@@ -5,6 +5,7 @@ backward in one call over row chunks) and NAME_probs; a new one is a file, an en
 #pragma once
 
 #include "head_dense.cuh"
+#include "head_filter.cuh"
 
 UNUSED static void head_params(Model* m) {
     switch (m->config.head) {
@@ -13,8 +14,12 @@ UNUSED static void head_params(Model* m) {
 }
 
 UNUSED static void head_loss(Model* m, const Micro* micro, Targets targets, float scale, bool gradient) {
+    bool filtered = gradient && m->targets.filter != 0.0f;
     switch (m->config.head) {
-        case HEAD_DENSE: dense_loss(m, micro, targets, scale, gradient); break;
+        case HEAD_DENSE:
+            if (filtered) dense_filtered_loss(m, micro, targets, scale);
+            else dense_loss(m, micro, targets, scale, gradient);
+            break;
     }
 }
 

@@ -27,12 +27,9 @@ UNUSED static void dense_loss(Model* m, const Micro* micro, Targets targets, flo
     for (int row = 0; row < N; row += m->chunk_rows) {
         int rows = N - row < m->chunk_rows ? N - row : m->chunk_rows;
         const floatX* h = m->yf + (size_t)row * C;
-        Targets here = targets;
-        here.ids += (size_t)row * targets.row_stride;
-        here.weights += (size_t)row * targets.weight_stride;
         matmul_forward(&m->gemm, m->logits, h, w, (const floatX*)NULL, rows, C, Vp, 1.0f, false, m->stream);
-        classifier(m->logits, m->losses + row, loss_stride, here, scale, &m->state->scaler.scale, rows, c->V, Vp, gradient,
-                   micro->accumulate, m->stream);
+        classifier(m->logits, m->losses + row, loss_stride, targets_from(targets, row), scale, &m->state->scaler.scale, rows,
+                   c->V, Vp, gradient, micro->accumulate, m->stream);
         if (!gradient) continue;
         matmul_dinput(&m->gemm, m->dn + (size_t)row * C, m->logits, w, rows, C, Vp, 1.0f, m->stream);
         matmul_dweight(&m->gemm, grad(m, m->lm_head), m->logits, h, rows, C, Vp, 1.0f, micro->accumulate || row > 0, m->stream);

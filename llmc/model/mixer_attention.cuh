@@ -28,7 +28,7 @@ UNUSED static void attention_mixer_forward(Model* m, int l, int B, int T) {
     matmul_forward(&m->gemm, k.qkv, k.y1, weight(m, p->qkv_w), weight(m, p->qkv_b), N, C, 3 * C, 1.0f, false, m->stream);
     if (!c->learned_positions) rope(k.qkv, m->rope_cos, m->rope_sin, false, N, T, c->NH, D, m->stream);
     attention_forward(&m->attention, k.att, k.lse, k.qkv, B, T, c->NH, D, m->stream);
-    matmul_forward(&m->gemm, m->x, k.att, weight(m, p->attn_proj_w), weight(m, p->attn_proj_b), N, C, C, c->attn_scale, true,
+    matmul_forward(&m->gemm, m->x, k.att, weight(m, p->attn_proj_w), master(m, p->attn_proj_b), N, C, C, c->attn_scale, true,
                    m->stream);
 }
 

@@ -24,7 +24,7 @@ UNUSED static void mlp_forward(Model* m, int l, int N) {
     LayerActs k = layer_acts(m, l);
     int C = c->C;
     matmul_forward_gelu(&m->gemm, k.z, k.a, k.y2, weight(m, p->fc_w), weight(m, p->fc_b), N, C, 4 * C, c->gelu, m->stream);
-    matmul_forward(&m->gemm, m->x, k.a, weight(m, p->proj_w), weight(m, p->proj_b), N, 4 * C, C, 1.0f, true, m->stream);
+    matmul_forward(&m->gemm, m->x, k.a, weight(m, p->proj_w), master(m, p->proj_b), N, 4 * C, C, 1.0f, true, m->stream);
 }
 
 // From dres (N,C): parameter gradients, and dn = gradient of y2. Scratch d4 holds dz.

@@ -20,9 +20,11 @@ The model's memory: parameters, activations, scratch. The code that walks it is 
 #include "../ops/attention.cuh"
 #include "../ops/classifier.cuh"
 #include "../ops/embedding.cuh"
+#include "../ops/filter.cuh"
 #include "../ops/gemm.cuh"
 #include "../ops/norm.cuh"
 #include "../ops/rope.cuh"
+#include "../ops/spelling.cuh"
 #include "../optim/adamw.cuh"
 #include "config.h"
 
@@ -37,11 +39,31 @@ typedef struct {
     float *rstd1, *lse, *rstd2;
 } LayerActs;
 
-// Host copy of the weights of the list's targets (m->state->in.target_weights) and how many there are.
+// The spelling head (spelling.cuh), and the token filter's scratch (head_filter.cuh).
 typedef struct {
-    float weights[STEP_LOSSES];
-    int count;
-} TargetList;
+    int w, b;        // ids; -1: there is none
+    uint8_t* table;  // (V,SPELL_ROW)
+    int* letters;    // (N,M)
+    float* norm;     // 2 numbers of ops/spelling.cuh
+    floatX* logits;  // (chunk,M*SPELL_PADDED)
+    float *letter_losses, *column_scratch;
+} SpellingHead;
+
+typedef struct {
+    int *position, *slot;    // (rows), (N)
+    float *factor, *counts;  // (rows), (B)
+    float* losses;           // (STEP_LOSSES,N) of one micro-step
+    FilterList list;
+} FilterBuffers;
+
+// Separate heads for later tokens (ahead_heads.cuh); [k]: of the head that looks k tokens ahead.
+typedef struct {
+    int w[STEP_TOKENS + 1], a[STEP_TOKENS + 1], b[STEP_TOKENS + 1];  // ids
+    floatX* teacher;                                                 // (chunk,Vp) logits of the next token's head, shifted
+    float* rstd;                                                     // (N) of a proj head's norm
+} AheadHeads;
+
+static_assert((int)STEP_TABLES == (int)SOFT_TABLES, "a step has a weight for each table of the target list");
 
 typedef struct {
     Config config;
@@ -53,8 +75,14 @@ typedef struct {
     floatX* weights;  // == masters in fp32
     uint8_t* unit_flags;
     StepState* state;
-    TargetList targets;  // what the next micro-step is trained on
-    LayerActs acts;      // of layer 0; layer_acts steps through
+    StepWeights targets;            // what the next micro-step is trained on: the host's copy of state->in.next
+    SoftTable tables[SOFT_TABLES];  // n-grams, neighbours; K = 0: the run has none
+    int* table_ids[SOFT_TABLES];    // their memory
+    float *table_probs[SOFT_TABLES], *table_covered[SOFT_TABLES];
+    SpellingHead spelling;
+    FilterBuffers filter;
+    AheadHeads ahead;
+    LayerActs acts;  // of layer 0; layer_acts steps through
     float *x, *saved_x, *rstdf, *losses, *rope_cos, *rope_sin, *column_scratch, *norm_scratch;
     floatX *dres, *d4, *dn, *yf, *xhatf, *logits;
     int chunk_rows;  // rows of logits that exist at once
@@ -73,6 +101,8 @@ typedef struct {
 } Micro;
 
 UNUSED static const floatX* weight(const Model* m, int id) { return id < 0 ? NULL : m->weights + m->table.rows[id].offset; }
+// The fp32 master: what is added to the fp32 residual stream.
+UNUSED static const float* master(const Model* m, int id) { return id < 0 ? NULL : m->masters + m->table.rows[id].offset; }
 UNUSED static float* grad(const Model* m, int id) { return id < 0 ? NULL : m->grads + m->table.rows[id].offset; }
 
 // Activations of layer l.

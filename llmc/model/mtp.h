@@ -176,7 +176,8 @@ static void mtp_check_idle(const FlagTable* flags, bool enabled, bool list) {
         if (!enabled && !flag_was_set(flags, "mtp_enabled")) {
             usage_error("--%s has no effect without --mtp_enabled; add it, or --mtp_enabled 0 if it is meant to be off", name);
         }
-        bool shapes = strcmp(name, "mtp_enabled") && strcmp(name, "mtp_max_steps") && strcmp(name, "mtp_weights");
+        bool shapes = strcmp(name, "mtp_enabled") && strcmp(name, "mtp_max_steps") && strcmp(name, "mtp_heads") &&
+                      strcmp(name, "mtp_weights");
         if (enabled && list && shapes) {
             usage_error("--%s has no effect with --mtp_weights, which has every weight in it; leave one of the two out", name);
         }

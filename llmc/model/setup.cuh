@@ -19,6 +19,7 @@ UNUSED static void model_declare(Model* m, Config config, bool training) {
     model_params(m);
     model_plan_parameters(m);
     model_plan_activations(m);
+    auxiliary_plan_activations(m);
 }
 
 // The products of one linear layer with `rows` rows; residual: its output is added to the fp32 stream.
@@ -42,6 +43,7 @@ UNUSED static void model_plan_shape(Model* m, int B, int T) {
     if (N >= m->chunk_rows) plan_linear(m, m->chunk_rows, C, c->Vp, false, false);
     if (last) plan_linear(m, last, C, c->Vp, false, false);
     gemm_plan(&m->gemm, GEMM_FORWARD, 8, C, c->Vp, sizeof(floatX) == sizeof(float), false, false);  // samples
+    auxiliary_plan_shape(m, B, T);
     attention_plan(&m->attention, B, T, c->NH, C / c->NH, m->training);
 }
 
@@ -77,7 +79,8 @@ UNUSED static void model_allocate(Model* m, bool allow_tf32, bool deterministic)
     state.scaler = loss_scale_start();
     if (PRECISION != PRECISION_FP16) state.scaler.scale = 1.0f;
     copy_to_device(m->state, &state, sizeof(state));
-    TargetList next_token_only = {{1.0f}, 1};
+    StepWeights next_token_only = {};
+    next_token_only.token[0] = 1.0f;
     targets_start(m, next_token_only);
     if (m->rope_cos) {
         size_t bytes = (size_t)c->T * (size_t)(c->C / c->NH / 2) * sizeof(float);

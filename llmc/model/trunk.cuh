@@ -30,6 +30,7 @@ UNUSED static void model_params(Model* m) {
     m->lnf_w = config_vector(t, c, c->layernorm, "lnf.w", c->C, INIT_ONE);
     m->lnf_b = config_vector(t, c, c->layernorm, "lnf.b", c->C, INIT_ZERO);
     head_params(m);
+    auxiliary_params(m);
 }
 
 static const Lookup no_lookup = {NULL, NULL, NULL, 1};
@@ -92,17 +93,20 @@ UNUSED static void model_backward(Model* m, const Micro* micro) {
 // One micro-step of training: losses and gradients of this micro-batch, divided by N * micro_steps.
 UNUSED static void model_micro_step(Model* m, const Micro* micro, int micro_steps) {
     model_forward(m, micro->tokens, micro->B, micro->T);
-    head_loss(m, micro, training_targets(m, micro), 1.0f / ((float)micro->B * micro->T * micro_steps), true);
+    float scale = 1.0f / ((float)micro->B * micro->T * micro_steps);
+    head_loss(m, micro, training_targets(m, micro), scale, true);
+    auxiliary_loss(m, micro, scale);
     model_backward(m, micro);
     check_launches();
 }
 
-// The optimizer step that closes the micro-steps; offsets: how many targets the losses buffer holds per position. The weights in
-// m->targets, which the caller may have changed since the last micro-step, are the next step's.
-UNUSED static void model_update(Model* m, StepInputs in, int offsets) {
+// The optimizer step that closes the micro-steps: with the losses that m->targets made them fill, the parameters that it left
+// alone, and `next`, the weights of the next step's targets.
+UNUSED static void model_update(Model* m, StepInputs in, StepWeights next) {
     int N = m->config.B * m->config.T;
-    memcpy(in.target_weights, m->targets.weights, sizeof(in.target_weights));
+    in.loss_slots = targets_slots(m), in.idle = targets_idle(m);
+    in.next = m->targets = next;
     adamw_step(&m->table, m->masters, m->weights, m->grads, m->m, m->v, m->unit_flags, m->norm_scratch, m->state, in, m->losses,
-               offsets, N, m->stream);
+               N, m->stream);
     check_launches();
 }

@@ -29,9 +29,9 @@ behind a cache of plans, gemm_cublaslt.cuh) and the CPU (own kernels, gemm_cpu.h
 #include "gemm_cpu.h"
 #endif
 
-// y (rows,out) = alpha * x (rows,in) . w (out,in)^T + bias (out, NULL: none) + (accumulate ? y : 0)
+// y (rows,out) = alpha * x (rows,in) . w (out,in)^T + bias (out, of y's type, NULL: none) + (accumulate ? y : 0)
 template <class Y>
-UNUSED static void matmul_forward(Gemm* g, Y* y, const floatX* x, const floatX* w, const floatX* bias, int rows, int in, int out,
+UNUSED static void matmul_forward(Gemm* g, Y* y, const floatX* x, const floatX* w, const Y* bias, int rows, int in, int out,
                                   float alpha, bool accumulate, stream_t stream) {
     GemmCall c = {GEMM_FORWARD, rows, in, out, is_float(y), accumulate, bias, x, w, y, alpha, 0, false, false, NULL};
     gemm_multiply(g, &c, stream);
@@ -54,6 +54,13 @@ UNUSED static void matmul_forward_gelu(Gemm* g, floatX* z, floatX* a, const floa
 UNUSED static void matmul_dinput(Gemm* g, floatX* dx, const floatX* dy, const floatX* w, int rows, int in, int out, float alpha,
                                  stream_t stream) {
     GemmCall c = {GEMM_DINPUT, rows, in, out, is_float(dx), false, NULL, dy, w, dx, alpha, 0, false, false, NULL};
+    gemm_multiply(g, &c, stream);
+}
+
+// dx (rows,in) += alpha * dy (rows,out) . w (out,in): a further consumer of x. 16-bit storage rounds the sum once more.
+UNUSED static void matmul_dinput_add(Gemm* g, floatX* dx, const floatX* dy, const floatX* w, int rows, int in, int out,
+                                     float alpha, stream_t stream) {
+    GemmCall c = {GEMM_DINPUT, rows, in, out, is_float(dx), true, NULL, dy, w, dx, alpha, 0, false, false, NULL};
     gemm_multiply(g, &c, stream);
 }
 

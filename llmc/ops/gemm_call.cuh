@@ -17,7 +17,7 @@ typedef struct {
     int rows, in, out;
     bool result_is_float;  // else floatX
     bool accumulate;       // result += ..
-    const floatX* bias;    // (out) or NULL; forward only
+    const void* bias;      // (out) of the result's type, or NULL; forward only
 
     const floatX *left, *right;  // the factors in the order of the table
     void* result;

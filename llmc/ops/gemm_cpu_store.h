@@ -18,13 +18,13 @@ same bits.
 typedef enum { STORE_LINEAR, STORE_GELU, STORE_DGELU } StoreKind;
 typedef struct {
     StoreKind kind;
-    int m, n;            // the result is (m,n), rows contiguous
-    void* y;             // (m,n): y, a or dz
-    bool y_is_float;     // y is float*, else floatX*
-    bool accumulate;     // LINEAR only
-    float alpha;         // LINEAR only
-    const floatX* bias;  // (n) or NULL
-    floatX* z;           // (m,n) GELU: written unless NULL. DGELU: read
+    int m, n;          // the result is (m,n), rows contiguous
+    void* y;           // (m,n): y, a or dz
+    bool y_is_float;   // y is float*, else floatX*
+    bool accumulate;   // LINEAR only
+    float alpha;       // LINEAR only
+    const void* bias;  // (n) of y's type, or NULL
+    floatX* z;         // (m,n) GELU: written unless NULL. DGELU: read
     int gelu_kind;
 } Store;
 
@@ -84,6 +84,10 @@ static inline void store_tile(const Store* s, const float* tile, int apart, int 
     float bias[TILE_MAX_NR];
     if (rows > s->m - row) rows = s->m - row;
     if (cols > s->n - col) cols = s->n - col;
-    for (int i = 0; i < cols; i++) bias[i] = s->bias ? to_float(s->bias[col + i]) : 0.0f;
+    if (!s->bias) memset(bias, 0, sizeof(bias));
+    else if (s->y_is_float) memcpy(bias, (const float*)s->bias + col, (size_t)cols * sizeof(float));
+    else {
+        for (int i = 0; i < cols; i++) bias[i] = to_float(((const floatX*)s->bias)[col + i]);
+    }
     for (int r = 0; r < rows; r++) store_row(s, (size_t)(row + r) * s->n + col, tile + r * apart, bias, cols);
 }

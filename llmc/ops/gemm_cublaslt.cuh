@@ -15,8 +15,9 @@ with C = D. Sums are fp32 (CUBLAS_COMPUTE_32F); fp32 storage uses TF32 only if g
 
 A plan is descriptors + the first algorithm that the heuristic offers, kept for the life of the Gemm: same plan, same bits.
 Split-K is permitted (a weight gradient has fewer tiles than the card has processors), with partial sums in fp32, in place or in
-the workspace, never in the output type. cuBLASLt may refuse a floatX bias for an fp32 result; such a plan adds the bias with a
-kernel of ours. Plan before the first step: a miss inside a step works, but costs host time and shows in g->plans_made.
+the workspace, never in the output type. A bias has the result's type, which cuBLASLt documents for every pair of types here; a
+library that refuses it all the same gets a plan without, and a kernel of ours adds it. Plan before the first step: a miss inside a
+step works, but costs host time and shows in g->plans_made.
 */
 #pragma once
 
@@ -145,7 +146,7 @@ static GemmPlan* gemm_make_plan(Gemm* g, const GemmCall* c) {
     p->bias_apart = false;
     if (c->bias) {
         gemm_set(p, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-        gemm_set(p, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, (int32_t)X);
+        gemm_set(p, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, (int32_t)result);
         gemm_set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)g->workspace);  // the heuristic reads its alignment
     }
     bool found = gemm_choose(g, p);
@@ -174,26 +175,37 @@ static GemmPlan* gemm_find_plan(Gemm* g, const GemmCall* c) {
 // Makes the plan for a product that a step will ask for: after these calls, a step plans nothing.
 UNUSED static void gemm_plan(Gemm* g, GemmKind kind, int rows, int in, int out, bool result_is_float, bool bias,
                              bool accumulate) {
-    const floatX* some = bias ? (const floatX*)g->workspace : NULL;
+    const void* some = bias ? g->workspace : NULL;
     GemmCall c = {kind, rows,  in,    out, result_is_float || PRECISION == PRECISION_FP32, accumulate, some, NULL, NULL, NULL, 1,
                   0,    false, false, NULL};
     gemm_find_plan(g, &c);
 }
 
 // y (rows,out) += bias (out): only where the library would not fuse it
-KERNEL gemm_bias_kernel(float* RESTRICT y, const floatX* RESTRICT bias, int rows, int out) {
-    FOR_ROWS(r, rows) { FOR_LANES(i, out) y[(size_t)r * out + i] += to_float(bias[i]); }
+template <class Y>
+KERNEL gemm_bias_kernel(Y* RESTRICT y, const Y* RESTRICT bias, int rows, int out) {
+    FOR_ROWS(r, rows) {
+        FOR_LANES(i, out / PACK) {
+            Vec sum = load(y + (size_t)r * out, (size_t)i), b = load(bias, (size_t)i);
+            FOR_PACK(k) sum.v[k] += b.v[k];
+            store(y + (size_t)r * out, (size_t)i, sum);
+        }
+    }
 }
 
 UNUSED static void gemm_multiply(Gemm* g, const GemmCall* c, cudaStream_t stream) {
     GemmPlan* p = gemm_find_plan(g, c);
-    if (c->bias && !p->bias_apart) gemm_set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)c->bias);
+    if (c->bias && !p->bias_apart) gemm_set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, c->bias);
     float beta = c->accumulate ? 1.0f : 0.0f;
     gemm_check(c, "running",
                cublasLtMatmul(g->handle, p->operation, &c->alpha, c->right, p->A, c->left, p->B, &beta, c->result, p->D,
                               c->result, p->D, &p->algorithm, g->workspace, g->workspace_bytes, stream));
     if (c->bias && p->bias_apart) {
-        if (!c->result_is_float) gemm_fail(c, "bias", CUBLAS_STATUS_NOT_SUPPORTED);
-        LAUNCH(gemm_bias_kernel, c->rows, c->out >= 1024 ? 256 : WARP, stream)((float*)c->result, c->bias, c->rows, c->out);
+        int lanes = c->out >= 1024 ? 256 : WARP;
+        if (c->result_is_float) {
+            LAUNCH(gemm_bias_kernel<float>, c->rows, lanes, stream)((float*)c->result, (const float*)c->bias, c->rows, c->out);
+        } else {
+            LAUNCH(gemm_bias_kernel<floatX>, c->rows, lanes, stream)((floatX*)c->result, (const floatX*)c->bias, c->rows, c->out);
+        }
     }
 }

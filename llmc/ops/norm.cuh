@@ -34,17 +34,17 @@ KERNEL norm_forward_kernel(floatX* RESTRICT y, floatX* RESTRICT xhat, float* RES
         if (LOOKUP) {
             const floatX* e = lookup.wte + (size_t)lookup.tokens[r] * C;
             const floatX* p = lookup.wpe ? lookup.wpe + (size_t)(r % lookup.T) * C : NULL;
-            FOR_LANES(i, C / PACK) {
+            FOR_ROW(j, i, C / PACK) {
                 Vec v = load(e, (size_t)i);
                 if (p) {
                     Vec q = load(p, (size_t)i);
                     FOR_PACK(k) v.v[k] += q.v[k];
                 }
-                store(xr, (size_t)i, v);
+                row_made(&row, j, xr, i, v);
             }
         }
-        FOR_ROW(j, i, C / PACK) {  // a lane reads back only what it has written itself
-            Vec v = row_first(&row, j, (const float*)xr, i);
+        FOR_ROW(j, i, C / PACK) {
+            Vec v = LOOKUP ? row_again(&row, j, (const float*)xr, i) : row_first(&row, j, (const float*)xr, i);
             FOR_PACK(k) sum += LAYERNORM ? v.v[k] : v.v[k] * v.v[k];
         }
         float mean = 0.0f, s;

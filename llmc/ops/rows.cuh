@@ -5,6 +5,7 @@ lane; on the CPU the second read hits the first-level cache and registers would 
     FOR_ROW(j, i, n)             pack i of the row is the j-th of this lane, i < n
     row_first(row, j, p, i)      reads pack i of p and keeps it
     row_again(row, j, p, i)      the same pack, without touching memory on the GPU
+    row_made(row, j, p, i, x)    writes x to pack i of p and keeps it, as if it had been read
     columns_add(sum, j, p, i, x) adds to this team's running sum of column pack i: registers on the GPU, p itself on the CPU
     columns_flush(sum, p, n)     writes the registers to p, the team's own row of partial sums
 
@@ -36,6 +37,12 @@ DEVICE Vec row_first(Row<T, P>* row, int j, const T* p, int i) {
 template <class T, int P>
 DEVICE Vec row_again(const Row<T, P>* row, int j, const T* p, int i) {
     return P ? unpack(row->raw[j]) : load(p, (size_t)i);
+}
+template <class T, int P>
+DEVICE void row_made(Row<T, P>* row, int j, T* p, int i, Vec x) {
+    Raw<T> raw = pack<T>(x);
+    if (P) row->raw[j] = raw;
+    *(Raw<T>*)(p + (size_t)i * PACK) = raw;
 }
 template <int P>
 DEVICE_ONLY void columns_clear(Columns<P>* columns, float*, int) {
@@ -72,8 +79,8 @@ DEVICE_ONLY void columns_flush(const Columns<P>* columns, float* p, int n) {
             CALL(1);                                    \
         } else if (per_lane <= 4) {                     \
             CALL(4);                                    \
-        } else if (per_lane <= PACK) {                  \
-            CALL(PACK);                                 \
+        } else if (per_lane <= 7) {                     \
+            CALL(7);                                    \
         } else {                                        \
             CALL(0);                                    \
         }                                               \
@@ -96,6 +103,10 @@ DEVICE Vec row_first(Row<T, P>*, int, const T* p, int i) {
 template <class T, int P>
 DEVICE Vec row_again(const Row<T, P>*, int, const T* p, int i) {
     return load(p, (size_t)i);
+}
+template <class T, int P>
+DEVICE void row_made(Row<T, P>*, int, T* p, int i, Vec x) {
+    store(p, (size_t)i, x);
 }
 template <int P>
 DEVICE void columns_clear(Columns<P>*, float* p, int n) {

@@ -22,8 +22,19 @@ A unit is 256 elements (params.h); unit_flags has one byte per unit, so one laun
 #define GUARD_FN DEVICE
 #include "guard.h"
 
-enum { UNIT_DECAY = 1, UNIT_CLEAR = 2 };  // weight decay applies; the gradient is set to zero after use
-enum { NORM_TEAMS = 4096, STEP_LOSSES = 8 };
+enum { UNIT_DECAY = 1, UNIT_CLEAR = 2, UNIT_GROUP = 4 };  // weight decay; clear the gradient after use; above: group
+enum { NORM_TEAMS = 4096, STEP_TOKENS = 8, STEP_TABLES = 2 };
+
+// Losses that a step can have, each a row of N numbers: of the tokens 1..8 ahead, then
+typedef enum { LOSS_NGRAM = STEP_TOKENS, LOSS_NEIGHBOURS, LOSS_CONSISTENCY, LOSS_SPELLING, STEP_LOSSES } LossSlot;
+
+// How much each part of the objective counts in a step (model/objective.cuh). A part of weight 0 is absent.
+typedef struct {
+    float token[STEP_TOKENS];  // the token k + 1 ahead
+    float table[STEP_TABLES];  // share of the main target that goes to the n-grams, to the neighbours
+    float consistency, spelling;
+    float filter;  // 1: the token filter is at work (model/head_filter.cuh)
+} StepWeights;
 
 // What the host decides for a step; passed by value.
 typedef struct {
@@ -31,16 +42,18 @@ typedef struct {
     float grad_clip;                 // largest global norm, 0 = off
     bool scale_loss;                 // fp16: the loss scale is at work
     bool halt;                       // after a hopeless step skip all later ones: the run is about to stop
-    float loss_factor[STEP_LOSSES];  // turns a sum of losses into the mean, per target offset
-    // Of the NEXT step's targets (model/objective.cuh). They ride along to the StepState, where that step's classifier reads
-    // them: no launch and no copy of their own, always the same address.
-    float target_weights[STEP_LOSSES];
+    uint32_t loss_slots;             // bit k: slot k of the losses was filled in this step
+    uint32_t idle;                   // bit g: parameters of group g rest: no gradient, no moments, no decay
+    float loss_factor[STEP_LOSSES];  // turns a sum of losses into the mean
+    // Of the NEXT step (model/objective.cuh). They ride along to the StepState, where that step's kernels read them: no launch
+    // and no copy of their own, always the same address.
+    StepWeights next;
 } StepInputs;
 
 // What the device decides. The host reads it after the step, for the log.
 typedef struct {
     StepInputs in;
-    float losses[STEP_LOSSES];  // mean cross-entropy per target offset over the step
+    float losses[STEP_LOSSES];  // means over the step; 0 where a slot was not filled
     float grad_norm;            // of the unscaled gradients, before clipping
     float grad_factor;          // 1/loss_scale times the clip factor
     float bias1, bias2;         // 1 - beta^t
@@ -51,9 +64,13 @@ typedef struct {
     LossScale scaler;           // fp16 loss scale (optim/guard.h); scale stays 1 otherwise
 } StepState;
 
-KERNEL norm_kernel(float* RESTRICT partial, const float* RESTRICT grads, int units) {
+DEVICE bool unit_rests(int flags, uint32_t idle) { return idle >> (flags / UNIT_GROUP) & 1; }
+
+KERNEL norm_kernel(float* RESTRICT partial, const float* RESTRICT grads, const uint8_t* RESTRICT unit_flags, uint32_t idle,
+                   int units) {
     float sum = 0.0f;
     FOR_ROWS(u, units) {
+        if (unit_rests(unit_flags[u], idle)) continue;  // what an earlier step left there
         const float* g = grads + (size_t)u * PARAM_UNIT;
         FOR_LANES(i, PARAM_UNIT / PACK) {
             Vec x = load(g, (size_t)i);
@@ -64,13 +81,14 @@ KERNEL norm_kernel(float* RESTRICT partial, const float* RESTRICT grads, int uni
     if (FIRST_LANE) partial[TEAM] = sum;
 }
 
-// losses: (offsets, N) sums over the micro-steps, filled by the classifier.
-KERNEL step_finish_kernel(StepState* s, StepInputs in, const float* partial, int partials, const float* losses, int offsets,
-                          int N) {
+// losses: (STEP_LOSSES, N) sums over the micro-steps; only the slots of in.loss_slots are read.
+KERNEL step_finish_kernel(StepState* s, StepInputs in, const float* partial, int partials, const float* losses, int N) {
     FOR_ROWS(once, 1) {
         bool finite = true;
-        for (int k = 0; k < offsets; k++) {
+        for (int k = 0; k < STEP_LOSSES; k++) {
             float sum = 0.0f;
+            if (FIRST_LANE) s->losses[k] = 0.0f;
+            if (!(in.loss_slots >> k & 1)) continue;
             FOR_LANES(n, N) sum += losses[(size_t)k * N + n];
             sum = team_sum(sum);
             finite = finite && isfinite(sum);
@@ -108,7 +126,7 @@ KERNEL adamw_kernel(float* RESTRICT masters, floatX* RESTRICT weights, float* RE
         int flags = unit_flags[u];
         float keep = flags & UNIT_DECAY ? 1.0f - s->in.lr * s->in.weight_decay : 1.0f;
         size_t at = (size_t)u * PARAM_UNIT;
-        if (!skip) {
+        if (!skip && !unit_rests(flags, s->in.idle)) {
             FOR_LANES(i, PARAM_UNIT / PACK) {
                 Vec g = load(grads + at, (size_t)i), w = load(masters + at, (size_t)i);
                 Vec mi = load(m + at, (size_t)i), vi = load(v + at, (size_t)i);
@@ -133,12 +151,12 @@ KERNEL adamw_kernel(float* RESTRICT masters, floatX* RESTRICT weights, float* RE
 // One optimizer step over arenas of table->size elements. partial: NORM_TEAMS floats of scratch. state is device memory.
 UNUSED static void adamw_step(const ParamTable* table, float* masters, floatX* weights, float* grads, float* m, float* v,
                               const uint8_t* unit_flags, float* partial, StepState* state, StepInputs in, const float* losses,
-                              int offsets, int N, stream_t stream) {
+                              int N, stream_t stream) {
     (void)stream;
     int units = (int)(table->size / PARAM_UNIT);
     int teams = device_teams(NORM_TEAMS);
-    LAUNCH(norm_kernel, teams, WARP, stream)(partial, grads, units);
-    LAUNCH(step_finish_kernel, 1, 1024, stream)(state, in, partial, teams, losses, offsets, N);
+    LAUNCH(norm_kernel, teams, WARP, stream)(partial, grads, unit_flags, in.idle, units);
+    LAUNCH(step_finish_kernel, 1, 1024, stream)(state, in, partial, teams, losses, N);
     int grid = units / 8 < 4096 ? units : 4096 * 8;
     (void)grid;
     if ((const void*)weights == (const void*)masters) {
@@ -161,7 +179,7 @@ UNUSED static void cast_weights(floatX* weights, const float* masters, size_t n,
 UNUSED static void unit_flags_fill(const ParamTable* table, uint8_t* flags) {
     for (int id = 0; id < table->count; id++) {
         const Param* p = &table->rows[id];
-        uint8_t f = (uint8_t)((p->decay ? UNIT_DECAY : 0) | (p->scatter ? UNIT_CLEAR : 0));
+        uint8_t f = (uint8_t)((p->decay ? UNIT_DECAY : 0) | (p->scatter ? UNIT_CLEAR : 0) | p->group * UNIT_GROUP);
         memset(flags + p->offset / PARAM_UNIT, f, (p->size + PARAM_UNIT - 1) / PARAM_UNIT);
     }
 }
