@@ -69,14 +69,15 @@ WARN := -Wall -Wextra
 CPU_FLAGS := -std=c++17 $(OPT) -march=$(MARCH) -fopenmp $(MATH) $(WARN) -I. $(CXXFLAGS)
 C_FLAGS := -std=gnu11 $(OPT) -march=$(MARCH) $(WARN) -I. $(CFLAGS)
 # The emulation: CUDA's kernels by a C++ compiler (test/emu/emu.h). A row that is kept in registers is filled and read under the
-# same condition, which g++ cannot follow across a barrier. As nvcc, it may not reorder sums.
-EMU_FLAGS := -std=c++17 $(OPT) -march=$(MARCH) -fno-math-errno -fno-trapping-math $(WARN) -Wno-uninitialized -Wno-maybe-uninitialized -DAHEAD_EMU \
-    -DAHEAD_GUARDS=1 -I. -Itest/emu $(CXXFLAGS)
+# same condition, which g++ cannot follow across a barrier. As nvcc, it may not reorder sums; and whether it fuses a product into a sum
+# would depend on how it vectorised a loop, so that two kernels which share their source would differ in a bit.
+EMU_FLAGS := -std=c++17 $(OPT) -march=$(MARCH) -fno-math-errno -fno-trapping-math -ffp-contract=off $(WARN) -Wno-uninitialized \
+    -Wno-maybe-uninitialized -DAHEAD_EMU -DAHEAD_GUARDS=1 -I. -Itest/emu $(CXXFLAGS)
 EMU_STAMP := $(call stamp,emu,$(CXX) $(EMU_FLAGS))
 # Its checking build: clang announces every load and store to test/emu/emu_check.h; the sanitizer's own library is not linked.
 CHECK_CXX := $(shell command -v clang++)
-CHECK_FLAGS := -std=c++17 -O1 -g -fno-vectorize -fno-slp-vectorize -fsanitize=thread $(WARN) -DAHEAD_EMU -DEMU_CHECK -DAHEAD_GUARDS=1 \
-    -I. -Itest/emu
+CHECK_FLAGS := -std=c++17 -O1 -g -fno-vectorize -fno-slp-vectorize -fsanitize=thread $(WARN) -Wno-unused-function -DAHEAD_EMU \
+    -DEMU_CHECK -DAHEAD_GUARDS=1 -I. -Itest/emu
 CHECK_STAMP := $(call stamp,check,$(CHECK_CXX) $(CHECK_FLAGS))
 # And its sanitizer build, where the first report ends the program (test/emu/emu_sanitize.h)
 SANITIZE_FLAGS := -std=c++17 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \

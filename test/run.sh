@@ -75,6 +75,17 @@ run() { # name command...
     report "$name" $((SECONDS - began)) "$code" "$work/log"
 }
 
+# What runs in the emulation has one thread: as many of these at a time as there are cores, reported when all are done.
+single() {
+    case $1 in *_emu_* | *_check_* | *_asan* | test_emulation | test_check | test_sanitize | test_budget) ;; *) return 1 ;; esac
+}
+run_beside() { # name command...
+    local name=$1 began=$SECONDS
+    shift
+    { timeout -k 10 "$LIMIT" "$@" >"$work/$name.log" 2>&1 </dev/null; } 2>/dev/null
+    echo "$? $((SECONDS - began))" >"$work/$name.code"
+}
+
 wanted() { # is this program asked for?
     [ ${#names[@]} = 0 ] && return 0
     local n
@@ -90,14 +101,27 @@ if [ "$built" != 0 ]; then
 fi
 programs=$("$MAKE" -s $list | grep "^build/test/") # the probe may print too
 mkdir -p build/coverage && export EMU_COVERAGE=$PWD/build/coverage # test/test_coverage.sh reads it
+beside=()
 for program in $programs; do
+    name=$(basename "$program")
     wanted "$program" || continue
-    if [ -x "$program" ]; then
-        run "$(basename "$program")" "$program"
-    else
+    if [ ! -x "$program" ]; then
         failed=$((failed + 1))
-        echo "  ✗ $(basename "$program"): does not compile"
+        echo "  ✗ $name: does not compile"
+    elif single "$name"; then
+        beside+=("$name")
+        while [ "$(jobs -rp | wc -l)" -ge "$cores" ]; do wait -n; done
+        run_beside "$name" "$program" &
     fi
+done
+wait
+for name in "${beside[@]}"; do
+    read -r code seconds <"$work/$name.code"
+    report "$name" "$seconds" "$code" "$work/$name.log"
+done
+for program in $programs; do
+    name=$(basename "$program")
+    if wanted "$program" && [ -x "$program" ] && ! single "$name"; then run "$name" "$program"; fi
 done
 unset EMU_COVERAGE
 for program in $scripts; do

@@ -168,6 +168,7 @@ static void test_merging(void** state) {
     Tokenizer tok = tokenizer_from_tiktoken(write_ranks(-1, ""));
     assert_int_equal(tok.vocab_size, SMALL_V);
     assert_int_equal(tok.eot, SMALL_V - 1);
+    for (int b = 0; b < 256; b++) assert_int_equal(tok.byte_id[b], 255 - b);
     for (int again = 0; again < 2; again++) {  // the second time from the cache
         assert_encodes(&tok, "low", "low");
         assert_encodes(&tok, "lower lower", "low er _lower");

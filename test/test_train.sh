@@ -76,6 +76,9 @@ train sample --sample_every 40 --sample_tokens 20 --prompt "Once" --seed 3
 train again --sample_every 40 --sample_tokens 20 --prompt "Once" --seed 3
 same "a sample that continues the prompt" "$(grep -c '^sample at step 40: Once' "$d/sample.out")" 1
 same "the same sample again" "$(grep '^sample' "$d/sample.out" | cksum)" "$(grep '^sample' "$d/again.out" | cksum)"
+train narrow --vocab_size 256 --val_loss_every 0 --sample_every 10
+same "a tokenizer of another vocabulary: exit code" "$?" 1
+same "a tokenizer of another vocabulary: sentence" "$(grep -c 'has 257 ids, but --vocab_size is 256' "$d/narrow.err")" 1
 train nan --learning_rate 100 --warmup_iters 0 --lr_schedule constant --num_iterations 400 --adam_eps 0 --weight_decay 10 --save_every 1
 same "diverges: exit code 3" "$?" 3
 same "diverges: names step, micro-step and tensor" "$(grep -cE '^error: step [0-9]+, micro-step [0-9]+: not finite: ' "$d/nan.err")" 1

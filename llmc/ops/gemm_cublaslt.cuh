@@ -16,8 +16,8 @@ with C = D. Sums are fp32 (CUBLAS_COMPUTE_32F); fp32 storage uses TF32 only if g
 A plan is descriptors + the first algorithm that the heuristic offers, kept for the life of the Gemm: same plan, same bits.
 Split-K is permitted (a weight gradient has fewer tiles than the card has processors), with partial sums in fp32, in place or in
 the workspace, never in the output type. A bias has the result's type, which cuBLASLt documents for every pair of types here; a
-library that refuses it all the same gets a plan without, and a kernel of ours adds it. Plan before the first step: a miss inside a
-step works, but costs host time and shows in g->plans_made.
+library that refuses it all the same gets a plan without, and a kernel of ours adds it. Plan before the first step: a miss inside
+a step works, but costs host time and shows in g->plans_made.
 */
 #pragma once
 

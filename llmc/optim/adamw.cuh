@@ -153,7 +153,10 @@ UNUSED static void adamw_step(const ParamTable* table, float* masters, floatX* w
                               const uint8_t* unit_flags, float* partial, StepState* state, StepInputs in, const float* losses,
                               int N, stream_t stream) {
     (void)stream;
-    int units = (int)(table->size / PARAM_UNIT);
+    // Tensors at the table's end that rest are as if they were not there: the others' sums are split in the same way, to the bit.
+    size_t size = table->size;
+    for (int id = table->count - 1; id > 0 && in.idle >> table->rows[id].group & 1; id--) size = table->rows[id].offset;
+    int units = (int)(size / PARAM_UNIT);
     int teams = device_teams(NORM_TEAMS);
     LAUNCH(norm_kernel, teams, WARP, stream)(partial, grads, unit_flags, in.idle, units);
     LAUNCH(step_finish_kernel, 1, 1024, stream)(state, in, partial, teams, losses, N);

@@ -8,7 +8,7 @@ A fence covers the writes of its own thread, and those of other threads that a b
 between fence and atomic, too, there may be a barrier. Blocks run one after another here, so A is over when B reads: of each block
 is kept what its atomics published, and where.
 
-    EmuRelease   | block | addresses of its atomics | writes before barrier .. | of warp w before .. | of thread t before fence .. |
+    EmuRelease   | block | addresses of its atomics | writes before barrier .. | of warp w before .. | of thread t, fence .. |
 
 Lenient where exactness would cost: a block with atomics on more than 4 addresses counts as having used any, and the fence that
 the memory model wants on the reader's side is not asked for.
