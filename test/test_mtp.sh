@@ -20,6 +20,7 @@ field() { grep "^s:$2 val:" "$d/$1/main.log" | grep -o " $3:[0-9.]*" | cut -d : 
 
 # --- without weight it is not there: the same weights, the same losses, from the first step to the last
 train plain
+same "learning rate of the first steps" "$(grep -o 'lr:[0-9.e+-]*' "$d/plain/main.log" | head -2 | tr '\n' ' ')" "lr:7.500000e-04 lr:1.500000e-03 "
 for kind in "--mtp_weight 0" "--mtp_max_steps 8 --mtp_rampup_steps 1000000 --mtp_weight 0" "--mtp_decay_start 0 --mtp_decay_end 0" \
     "--mtp_weights 1,0"; do
     read -r -a words <<<"$kind"
