@@ -66,6 +66,22 @@ __attribute__((unused)) static const char* test_path(const char* name) {
     return path;
 }
 
+// Ends the process with what a program's main returns for the words of a line; @ stands for the temporary folder, % for @ (a file
+// of flags).
+__attribute__((unused, noreturn)) static void run_line(int (*program_main)(int, char**), const char* name, const char* line) {
+    char words[2048], *argv[32] = {(char*)name}, *save = NULL;
+    int argc = 1;
+    size_t n = 0;
+    for (const char* p = line; *p; p++) {
+        if (*p == '@') n += (size_t)snprintf(words + n, sizeof words - n, "%s", test_dir());
+        else words[n++] = *p == '%' ? '@' : *p;
+    }
+    words[n] = '\0';
+    for (char* word = strtok_r(words, " ", &save); word; word = strtok_r(NULL, " ", &save)) argv[argc++] = word;
+    argv[argc] = NULL;
+    exit(program_main(argc, argv));
+}
+
 __attribute__((unused)) static void write_text(const char* path, const char* text) {
     FILE* file = fopen(path, "wb");
     if (!file || fwrite(text, 1, strlen(text), file) != strlen(text) || fclose(file)) fail_msg("cannot write %s", path);

@@ -9,19 +9,7 @@ finds is in test_codebook_match.c.
 #undef main
 
 // Runs build_codebook with the words of a line; @ stands for the temporary folder.
-static void build_codebook(const void* line) {
-    char words[2048], *argv[32] = {(char*)"data/build_codebook"}, *save = NULL;
-    int argc = 1;
-    size_t n = 0;
-    for (const char* p = (const char*)line; *p; p++) {
-        if (*p == '@') n += (size_t)snprintf(words + n, sizeof words - n, "%s", test_dir());
-        else words[n++] = *p;
-    }
-    words[n] = '\0';
-    for (char* word = strtok_r(words, " ", &save); word; word = strtok_r(NULL, " ", &save)) argv[argc++] = word;
-    argv[argc] = NULL;
-    exit(codebook_main(argc, argv));
-}
+static void build_codebook(const void* line) { run_line(codebook_main, "data/build_codebook", (const char*)line); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Four tokens in 2 x 2 cells, by hand: 0 1 / 2 3 costs 13.5, the best is 1 0 / 3 2 with 10.5

@@ -62,17 +62,6 @@ train repeated "@$d/resumed-bf16/flags.txt" --output_dir "$d/repeated" --resume 
 same "flags.txt repeats the run" "$(end repeated)" "$(end resumed-bf16)"
 
 # --- contradictions are one sentence before anything is written
-refused() { # sentence, flags...
-    local sentence=$1
-    shift
-    train refused "$@"
-    local code=$?
-    if [ $code = 2 ] && grep -q -F -e "$sentence" "$d/refused.err" && [ "$(wc -l <"$d/refused.err")" = 1 ] && [ ! -e "$d/refused" ]; then
-        pass
-    else
-        fail "$*: exit code $code, expected 2 and \"$sentence\": $(cat "$d/refused.err")"
-    fi
-}
 refused '--mtp_heads has no effect without --mtp_enabled' --mtp_heads linear
 refused 'shared logits degenerate to' --mtp_enabled --consist_weight 0.01
 refused 'add --mtp_enabled --mtp_heads linear, or proj' --consist_weight 0.01

@@ -89,17 +89,6 @@ same "diverges: names step, micro-step and tensor" "$(grep -cE '^error: step [0-
 same "diverges: it repeats" "$(grep -c 'did not repeat' "$d/nan.err")" 0
 
 # --- contradictions are one sentence before anything is written
-refused() { # sentence, flags...
-    local sentence=$1
-    shift
-    train refused "$@"
-    local code=$?
-    if [ $code = 2 ] && grep -q -F -e "$sentence" "$d/refused.err" && [ "$(wc -l <"$d/refused.err")" = 1 ] && [ ! -e "$d/refused" ]; then
-        pass
-    else
-        fail "$*: exit code $code, expected 2 and \"$sentence\": $(cat "$d/refused.err")"
-    fi
-}
 refused 'did you mean 1,0.5:0/1?' --mtp_enabled --mtp_weights '1,0.5->0;1'
 refused 'did you mean --mtp_weights?' --mtp_weigths 1,1
 refused 'expected a whole number in 2..8' --mtp_enabled --mtp_max_steps 9

@@ -10,19 +10,7 @@ data/build_neighbours: its weights and cosines against sums in double precision,
 enum { V = 61, VP = 64, C = 37, M = 5 };
 
 // Runs build_neighbours with the words of a line; @ stands for the temporary folder.
-static void build_neighbours(const void* line) {
-    char words[2048], *argv[32] = {(char*)"data/build_neighbours"}, *save = NULL;
-    int argc = 1;
-    size_t n = 0;
-    for (const char* p = (const char*)line; *p; p++) {
-        if (*p == '@') n += (size_t)snprintf(words + n, sizeof words - n, "%s", test_dir());
-        else words[n++] = *p;
-    }
-    words[n] = '\0';
-    for (char* word = strtok_r(words, " ", &save); word; word = strtok_r(NULL, " ", &save)) argv[argc++] = word;
-    argv[argc] = NULL;
-    exit(neighbours_main(argc, argv));
-}
+static void build_neighbours(const void* line) { run_line(neighbours_main, "data/build_neighbours", (const char*)line); }
 
 static void write_checkpoint(const char* file, const char* tensor, const float* data, const char* flags) {
     ParamTable table;

@@ -8,19 +8,7 @@ data/prepare as a user meets it: what its shards hold, what it refuses, and what
 #undef main
 
 // Runs `prepare` with the words of a line; @ stands for the temporary folder.
-static void prepare(const void* line) {
-    char words[2048], *argv[32] = {(char*)"data/prepare"}, *save = NULL;
-    int argc = 1;
-    size_t n = 0;
-    for (const char* p = (const char*)line; *p; p++) {
-        if (*p == '@') n += (size_t)snprintf(words + n, sizeof words - n, "%s", test_dir());
-        else words[n++] = *p;
-    }
-    words[n] = '\0';
-    for (char* word = strtok_r(words, " ", &save); word; word = strtok_r(NULL, " ", &save)) argv[argc++] = word;
-    argv[argc] = NULL;
-    exit(prepare_main(argc, argv));
-}
+static void prepare(const void* line) { run_line(prepare_main, "data/prepare", (const char*)line); }
 
 static void assert_shard(const char* name, const uint16_t* ids, size_t ntok) {
     Shard shard = shard_open(test_path(name));

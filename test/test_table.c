@@ -12,19 +12,7 @@ Top-K tables: data/build_ngram against counting by hand, the reader against ever
 #include <poll.h>
 
 // Runs build_ngram with the words of a line; @ stands for the temporary folder, % for @ (a file of flags).
-static void build_ngram(const void* line) {
-    char words[2048], *argv[32] = {(char*)"data/build_ngram"}, *save = NULL;
-    int argc = 1;
-    size_t n = 0;
-    for (const char* p = (const char*)line; *p; p++) {
-        if (*p == '@') n += (size_t)snprintf(words + n, sizeof words - n, "%s", test_dir());
-        else words[n++] = *p == '%' ? '@' : *p;
-    }
-    words[n] = '\0';
-    for (char* word = strtok_r(words, " ", &save); word; word = strtok_r(NULL, " ", &save)) argv[argc++] = word;
-    argv[argc] = NULL;
-    exit(ngram_main(argc, argv));
-}
+static void build_ngram(const void* line) { run_line(ngram_main, "data/build_ngram", (const char*)line); }
 
 static const uint16_t tiny[] = {0, 1, 0, 2, 0, 1, 1};
 
