@@ -141,14 +141,14 @@ $(TOOLS): data/%: data/%.c $(call stamp,c,$(CC) $(C_FLAGS))
 
 TEST_CU := $(patsubst test/test_%.cu,%,$(wildcard test/test_*.cu))
 # Parts of an objective stand on operations that all three precisions test: two on the CPU and one in the emulation are enough for them.
-OBJECTIVE_TESTS := consistency filter heads smoothing spelling
+OBJECTIVE_TESTS := consistency filter heads smoothing spelling table_embedding
 # What runs in the emulation: programs that read device memory through copies only
 EMU_TESTS := activation attention classifier feed gemm model mtp ops optim products $(OBJECTIVE_TESTS)
 CHECK_TESTS := $(filter-out feed gemm heads model mtp,$(EMU_TESTS))
 # model and mtp launch no kernel that the others do not, on slices of one allocation, whose edges a sanitizer does not see
 SANITIZE_TESTS := $(filter-out model mtp,$(EMU_TESTS))
 CPU_PROGRAMS := $(TEST_CU:%=build/test/test_%_fp32) $(TEST_CU:%=build/test/test_%_bf16) \
-    $(patsubst %,build/test/test_%_fp16,$(filter-out $(OBJECTIVE_TESTS),$(TEST_CU)))
+    $(patsubst %,build/test/test_%_fp16,$(filter-out $(OBJECTIVE_TESTS) lightrnn,$(TEST_CU)))
 EMU_PROGRAMS := $(EMU_TESTS:%=build/test/test_%_emu_bf16) $(foreach p,fp32 fp16,$(patsubst %,build/test/test_%_emu_$p,$(filter-out \
     $(OBJECTIVE_TESTS),$(EMU_TESTS)))) build/test/test_emulation
 CHECK_PROGRAMS := $(if $(CHECK_CXX),$(CHECK_TESTS:%=build/test/test_%_check_bf16) build/test/test_attention_check_fp32 build/test/test_check \

@@ -13,6 +13,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/io/sampler.h"
 #include "llmc/io/tokenizer_open.h"
 #include "llmc/model/setup.cuh"
+#include "llmc/model/vocabulary.h"
 #include "llmc/optim/schedule.h"
 
 #include <sys/resource.h>
@@ -33,7 +34,12 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     INT(n_embd, 0, 0, 8192, "width; 0 = of --model")                                                                              \
     INT(vocab_size, 50257, 2, 65536, "token ids; logits are padded to a multiple of 128")                                         \
     INT(sequence_length, 64, 1, 65536, "tokens per sequence (T)")                                                                 \
-    CHOICE(tie_embedding, "full", "full|none", "the head shares the embedding, or has its own matrix")                            \
+    CHOICE(tie_embedding, "full", "full|none|light", "the head shares the embedding, has its own matrix, or both are lightrnn")   \
+    CHOICE(head, "dense", HEAD_CHOICES, "logits of every token, or of the rows and columns of a table of tokens")                  \
+    CHOICE(embedding, "dense", HEAD_CHOICES, "a vector for every token, or for the rows and columns of a table of tokens")         \
+    INT(table_size, 0, 0, 65536, "columns of that table; 0 = the square root of the vocabulary")                                  \
+    STRING(codebook, "", "which cell each token has, a file of data/build_codebook; empty = in order, row by row")                 \
+    CHOICE(lightrnn_decoder, "per_row", LIGHTRNN_DECODERS, "column weights of a lightrnn head: each row has its own")              \
     SECTION("Training")                                                                                                           \
     INT(batch_size, 4, 1, 1048576, "sequences per micro-step (B)")                                                                \
     INT(grad_accumulation_steps, 1, 1, 1048576, "micro-steps per step")                                                           \
@@ -294,6 +300,7 @@ extern "C" void PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** 
         e->flags = options_table(&e->o);
         flags_parse(&e->flags, argc, argv);
         Config c = config_from_options(&e->o);
+        vocabulary_from_flags(&e->flags, &c);
         T = e->o.val_sequence_length ? e->o.val_sequence_length : e->o.sequence_length;
         Objective objective = objective_open(&e->flags, e->o.num_iterations);
         objective_configure(&objective, &c);
@@ -478,6 +485,7 @@ static int64_t resume_from_checkpoint(Trainer* t) {
         copy_to_device(arrays[a], host, m->table.size * sizeof(float));
     }
     free(host);
+    cells_check(m, path);
     t->run = r.state;
     LoaderState l = {(uint32_t)t->run.loader[0], 0, (uint64_t)t->run.loader[1], (uint64_t)t->run.loader[2],
                      (uint64_t)t->run.loader[3]};
@@ -634,6 +642,7 @@ static void print_banner(const Trainer* t) {
     const Arena* arenas[] = {&m->parameters, &m->gradients, &m->optimizer, &m->activations};
     size_t total = 0;
     for (int i = 0; i < 4; i++) total += arenas[i]->bytes;
+    vocabulary_print(c);
     objective_print(&t->objective);
     printf("memory     %.1f MiB, of which\n", total / 1048576.0);
     for (int i = 0; i < 4; i++) arena_print(arenas[i], total);
@@ -646,6 +655,7 @@ static void open_run(Trainer* t) {
     Model* m = &t->model;
     check_options(o);
     Config c = config_from_options(o);
+    vocabulary_from_flags(&t->flags, &c);
     t->objective = objective_open(&t->flags, o->num_iterations);
     objective_configure(&t->objective, &c);
     int look_ahead = objective_look_ahead(&t->objective);

@@ -10,13 +10,15 @@ gpt2 is OpenAI's GPT-2; nocap is the baseline of the NoCap benchmark. Sizes d12 
 #pragma once
 
 #include "../base/params.h"
+#include "../io/codebook.h"
 
 #include <math.h>
 
 enum { MAX_LAYERS = 256, VOCAB_PAD = 128 };
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_GELU, RECOMPUTE_BLOCK } Recompute;
 typedef enum { MIXER_ATTENTION } MixerKind;
-typedef enum { HEAD_DENSE } HeadKind;
+typedef enum { HEAD_DENSE, HEAD_LIGHTRNN } HeadKind;                 // in the order of --head
+typedef enum { EMBEDDING_DENSE, EMBEDDING_LIGHTRNN } EmbeddingKind;  // in the order of --embedding
 
 enum { GROUP_SPELLING = 8 };  // of parameters that rest in a step without spelling loss
 
@@ -62,6 +64,8 @@ typedef struct {
     Recompute recompute;
     MixerKind mixer;
     HeadKind head;
+    EmbeddingKind embedding;
+    Codebook book;  // the cells of all tokens, for a lightrnn head or embedding (lightrnn.h); its memory is not the model's
     AuxConfig aux;
 } Config;
 

@@ -25,6 +25,7 @@ The model's memory: parameters, activations, scratch. The code that walks it is 
 #include "../ops/norm.cuh"
 #include "../ops/rope.cuh"
 #include "../ops/spelling.cuh"
+#include "../ops/table_embedding.cuh"
 #include "../optim/adamw.cuh"
 #include "config.h"
 
@@ -63,6 +64,21 @@ typedef struct {
     float* rstd;                                                     // (N) of a proj head's norm
 } AheadHeads;
 
+// A lightrnn embedding and head: two coordinates of a token instead of one id.
+typedef struct {
+    int rows, columns;               // ids of the embedding's tables (embed.cuh)
+    int cells;                       // id of the codebook in the parameter table, -1: the model has none
+    int row_w, row_b, col_w, col_b;  // ids of the head (head_lightrnn.cuh)
+    int *row_of, *column_of;         // (V) cell of each token
+    int* sort;                       // scratch of the embedding's gradient
+    int *row_ids, *slot;             // (N,K) row of each target; the item that scores it, -1: none
+    int *item_position, *item_ids;   // (N K), (N K,K) of the items, sorted by row: position, and cells of the targets in its row
+    int* first;                      // (rows + 1) first item of each row
+    float *item_losses, *bias_scratch;  // (K,N K); column sums
+    Gemm* gemms;                        // CPU: one for each thread
+    int gemm_count;
+} LightRnn;
+
 static_assert((int)STEP_TABLES == (int)SOFT_TABLES, "a step has a weight for each table of the target list");
 
 typedef struct {
@@ -82,6 +98,7 @@ typedef struct {
     SpellingHead spelling;
     FilterBuffers filter;
     AheadHeads ahead;
+    LightRnn light;
     LayerActs acts;  // of layer 0; layer_acts steps through
     float *x, *saved_x, *rstdf, *losses, *rope_cos, *rope_sin, *column_scratch, *norm_scratch;
     floatX *dres, *d4, *dn, *yf, *xhatf, *logits;
@@ -127,6 +144,15 @@ UNUSED static int head_chunk_rows(int N) {
     return (int)round_up((size_t)(N + chunks - 1) / (size_t)chunks, 8);
 }
 
+// Elements of the logits buffer: a chunk of rows of the dense head; of the lightrnn head, a chunk of rows over the table's rows,
+// or a wave of 2 N items over its columns (head_lightrnn.cuh).
+UNUSED static size_t head_logits(const Config* c, int chunk_rows) {
+    if (c->head == HEAD_DENSE) return (size_t)chunk_rows * c->Vp;
+    size_t rows = (size_t)chunk_rows * round_up((size_t)c->book.rows, 8);
+    size_t items = 2 * (size_t)c->B * c->T * round_up((size_t)c->book.columns, 8);
+    return rows > items ? rows : items;
+}
+
 // Declares activations in the arena. look at the table in the head of this file.
 UNUSED static void model_plan_activations(Model* m) {
     const Config* c = &m->config;
@@ -155,7 +181,7 @@ UNUSED static void model_plan_activations(Model* m) {
     arena_add(a, "d4", &m->d4, back * 4 * NC * X);
     arena_add(a, "dn", &m->dn, back * NC * X);
     m->chunk_rows = head_chunk_rows((int)N);
-    arena_add(a, "logits", &m->logits, (size_t)m->chunk_rows * c->Vp * X);
+    arena_add(a, "logits", &m->logits, head_logits(c, m->chunk_rows) * X);
     arena_add(a, "losses", &m->losses, STEP_LOSSES * N * F);
     size_t angles = c->learned_positions ? 0 : (size_t)c->T * (c->C / c->NH / 2);
     arena_add(a, "rope cos", &m->rope_cos, angles * F);

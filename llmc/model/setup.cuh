@@ -19,6 +19,8 @@ UNUSED static void model_declare(Model* m, Config config, bool training) {
     model_params(m);
     model_plan_parameters(m);
     model_plan_activations(m);
+    embed_plan_activations(m);
+    head_plan_activations(m);
     auxiliary_plan_activations(m);
 }
 
@@ -70,11 +72,13 @@ UNUSED static void model_allocate(Model* m, bool allow_tf32, bool deterministic)
     CUDA_CHECK(cudaStreamCreateWithFlags(&m->stream, cudaStreamNonBlocking));
 #endif
     gemm_init(&m->gemm, 0);
+    head_allocate(m);
     (void)allow_tf32;
 #if GPU_EXECUTION
     m->gemm.allow_tf32 = allow_tf32;
 #endif
     attention_init(&m->attention, deterministic);
+    cells_upload(m);
     StepState state = {};
     state.scaler = loss_scale_start();
     if (PRECISION != PRECISION_FP16) state.scaler.scale = 1.0f;
@@ -102,10 +106,12 @@ UNUSED static void model_init_weights(Model* m, uint64_t seed) {
 #else
     params_init(&m->table, m->masters, seed);
 #endif
+    cells_init(m);
     model_weights_changed(m);
 }
 
 UNUSED static void model_free(Model* m) {
+    head_free(m);
     attention_free(&m->attention);
     gemm_free(&m->gemm);
 #if GPU_EXECUTION

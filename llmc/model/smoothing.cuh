@@ -92,12 +92,18 @@ UNUSED static void smoothing_plan_activations(Model* m) {
     }
 }
 
+// A table over tokens becomes one over the rows of a codebook. Entries of one row stay apart: entries that coincide add.
+static void smoothing_by_rows(TopTable* t, const Codebook* book) {
+    for (size_t i = 0; i < (size_t)t->V * (size_t)t->K; i++) t->ids[i] = t->ids[i] < 0 ? -1 : book->row[t->ids[i]];
+}
+
 // Copies the tables to the device and tells the model of them; after model_allocate.
 UNUSED static void smoothing_upload(Smoothing* s, Model* m) {
     for (int i = 0; i < SOFT_TABLES; i++) {
         const TopTable* t = &s[i].table;
         size_t rows = (size_t)t->V, entries = rows * (size_t)t->K;
         if (!t->K) continue;
+        if (m->config.head == HEAD_LIGHTRNN) smoothing_by_rows(&s[i].table, &m->config.book);
         copy_to_device(m->table_ids[i], t->ids, entries * sizeof(int));
         copy_to_device(m->table_probs[i], t->probs, entries * sizeof(float));
         copy_to_device(m->table_covered[i], t->p_top, rows * sizeof(float));

@@ -5,6 +5,7 @@ The network, read from top to bottom: forward, then backward as the same lines u
 */
 #pragma once
 
+#include "embed.cuh"
 #include "head.cuh"
 #include "mixer.cuh"
 #include "mlp.cuh"
@@ -14,9 +15,7 @@ The network, read from top to bottom: forward, then backward as the same lines u
 UNUSED static void model_params(Model* m) {
     const Config* c = &m->config;
     ParamTable* t = &m->table;
-    m->wte = config_matrix(t, c, "wte", c->Vp, c->C, false);
-    t->rows[m->wte].live_rows = c->V;
-    t->rows[m->wte].scatter = !c->tied;
+    embed_params(m);
     m->wpe = c->learned_positions ? config_matrix(t, c, "wpe", c->T, c->C, false) : -1;
     for (int l = 0; l < c->L; l++) {
         LayerParams* p = &m->layer[l];
@@ -32,8 +31,6 @@ UNUSED static void model_params(Model* m) {
     head_params(m);
     auxiliary_params(m);
 }
-
-static const Lookup no_lookup = {NULL, NULL, NULL, 1};
 
 // One layer: x (N,C) is updated in place, everything the backward pass needs stays in layer_acts(m, l).
 UNUSED static void layer_forward(Model* m, int l, Lookup lookup, int B, int T) {
@@ -54,7 +51,7 @@ UNUSED static void layer_forward(Model* m, int l, Lookup lookup, int B, int T) {
 // Hidden rows yf (N,C) from tokens.
 UNUSED static void model_forward(Model* m, const int* tokens, int B, int T) {
     const Config* c = &m->config;
-    Lookup lookup = {tokens, weight(m, m->wte), weight(m, m->wpe), T};
+    Lookup lookup = embed_forward(m, tokens, B, T);
     for (int l = 0; l < c->L; l++) layer_forward(m, l, l == 0 ? lookup : no_lookup, B, T);
     norm_forward(m->yf, m->xhatf, m->rstdf, m->x, weight(m, m->lnf_w), weight(m, m->lnf_b), no_lookup, B * T, c->C, m->stream);
 }
@@ -86,8 +83,7 @@ UNUSED static void model_backward(Model* m, const Micro* micro) {
         }
         layer_backward(m, l, micro);
     }
-    embedding_backward(grad(m, m->wte), m->dres, micro->tokens, micro->order, N, c->C, m->stream);
-    if (m->wpe >= 0) position_backward(grad(m, m->wpe), m->dres, micro->B, micro->T, c->C, micro->accumulate, m->stream);
+    embed_backward(m, micro);
 }
 
 // One micro-step of training: losses and gradients of this micro-batch, divided by N * micro_steps.

@@ -1,0 +1,492 @@
+/*
+The lightrnn head, and training with it: a known case, the head against its definition in double for even and uneven groups, the
+whole distribution, finite differences, and rows that nothing hits. It runs on the CPU only, and so does this.
+*/
+#include "buffer.h"
+#include "child.h"
+
+#include "llmc/model/setup.cuh"
+#include "llmc/model/vocabulary.h"
+#include "tiny_objective.h"
+
+// clang-format off
+#define OPTIONS(SECTION, INT, LONG, FLOAT, SWITCH, STRING, CHOICE)                                                                \
+    CHOICE(tie_embedding, "full", "full|none|light", "")                                                                          \
+    CHOICE(head, "dense", HEAD_CHOICES, "")                                                                                       \
+    CHOICE(embedding, "dense", HEAD_CHOICES, "")                                                                                  \
+    INT(table_size, 0, 0, 65536, "")                                                                                              \
+    STRING(codebook, "", "")
+// clang-format on
+DEFINE_OPTIONS(OPTIONS)
+
+// tokens (N): every third one the same, so that one row and one column are long runs
+static void skewed_tokens(int* tokens, int count, int V, const char* name) {
+    Rng rng = rng_start(3, name);
+    for (int i = 0; i < count; i++) tokens[i] = i % 3 == 0 ? 5 : (int)rng_below(&rng, V);
+}
+
+typedef struct {
+    int B, T, C, V, K;  // K targets
+    bool light_embedding;
+    Codebook book;
+} LightShape;
+
+static void open_light(Model* m, LightShape s) {
+    Config c = {};
+    c.L = 1, c.NH = 1, c.C = s.C, c.V = s.V, c.B = s.B, c.T = s.T;
+    c.head = HEAD_LIGHTRNN, c.embedding = s.light_embedding ? EMBEDDING_LIGHTRNN : EMBEDDING_DENSE;
+    c.book = s.book;
+    c.aux.ahead.K = s.K;
+    c.aux.table_k[0] = 3;
+    config_arch(&c, "nocap");
+    memset(m, 0, sizeof(*m));
+    model_declare(m, c, true);
+    model_allocate(m, false, true);
+    model_plan_shape(m, s.B, s.T);
+    model_init_weights(m, 7);
+    float one = 1;  // no loss scale, in any precision
+    copy_to_device(&m->state->scaler.scale, &one, sizeof(one));
+}
+
+static Codebook book_alloc(int V, int rows, int columns) {
+    Codebook b = {V,
+                  rows,
+                  columns,
+                  (int32_t*)host_values((size_t)V),
+                  (int32_t*)host_values((size_t)V),
+                  (int32_t*)host_values((size_t)rows * columns),
+                  (int32_t*)host_values((size_t)rows)};
+    memset(b.token, 0xff, (size_t)rows * columns * sizeof(int32_t));
+    memset(b.length, 0, (size_t)rows * sizeof(int32_t));
+    return b;
+}
+
+// Tokens dealt to rows in turn, each row's cells from the left; the last rows are the shorter ones.
+static Codebook dealt_book(int V, int rows) {
+    Codebook b = book_alloc(V, rows, (V + rows - 1) / rows);
+    for (int v = 0; v < V; v++) {
+        int r = v * 7 % rows;
+        while (b.length[r] == b.columns) r = (r + 1) % rows;
+        b.row[v] = r, b.col[v] = b.length[r]++;
+        b.token[r * b.columns + b.col[v]] = v;
+    }
+    return b;
+}
+
+static Codebook ordered_book(int V, int columns) {
+    Codebook b = codebook_sequential(V, columns), mine = book_alloc(V, b.rows, b.columns);
+    memcpy(mine.row, b.row, (size_t)V * sizeof(int32_t));
+    memcpy(mine.col, b.col, (size_t)V * sizeof(int32_t));
+    codebook_index("a test", &mine, "look at it");
+    codebook_free(&b);
+    return mine;
+}
+
+static void put(Model* m, int id, const float* values) {
+    copy_to_device(m->masters + m->table.rows[id].offset, values, m->table.rows[id].size * sizeof(float));
+    model_weights_changed(m);
+}
+
+static void put_x(floatX* device, const float* values, size_t n) {
+    for (size_t i = 0; i < n; i++) from_float(&device[i], values[i]);
+}
+
+static void put_weights(Model* m, const float* w, int count) {
+    StepWeights weights = {};
+    for (int k = 0; k < count; k++) weights.token[k] = w[k];
+    targets_start(m, weights);
+}
+
+// Seven tokens in a table of three by three, width 2: worked out by hand. Position y; y2: a second target of weight `second`.
+typedef struct {
+    float du[3], dw[3], dh[2], loss[2], ngram;
+    float probs[7];
+} Known;
+
+static Known known_case(int y, int y2, float second, float alpha) {
+    Model m;
+    LightShape s = {1, 1, 8, 7, 2, false, ordered_book(7, 3)};
+    open_light(&m, s);
+    float wr[64] = {0}, br[8] = {0, 0.1f, -0.1f}, wc[3 * 64] = {0}, bc[24] = {0}, h[8] = {1, -2};
+    const float rows[6] = {0.5f, -0.1f, 0, 0.3f, 0.2f, 0.2f};
+    for (int r = 0; r < 3; r++) {
+        for (int i = 0; i < 2; i++) wr[r * 8 + i] = rows[r * 2 + i];
+        for (int c = 0; c < 3; c++) {
+            for (int i = 0; i < 2; i++) wc[(r * 8 + c) * 8 + i] = 0.1f * (float)(r + 1) * (float)(i + 1 - c);
+        }
+    }
+    put(&m, m.light.row_w, wr), put(&m, m.light.row_b, br), put(&m, m.light.col_w, wc), put(&m, m.light.col_b, bc);
+    put_x(m.yf, h, 8);
+    float weights[2] = {1, second};
+    put_weights(&m, weights, second != 0 ? 2 : 1);
+    int tokens[3] = {2, y, y2};
+    Micro micro = {buffer_i(tokens, 3), NULL, 1, 1, false};
+    Smoothing smoothing[SOFT_TABLES] = {};
+    if (alpha > 0) {  // after token 2: tokens 1, 3 and 4 (one row), 6
+        TopTable t = top_table_alloc(TABLE_BIGRAM, 7, 3);
+        int32_t ids[3] = {1, 4, 6};
+        float p[3] = {0.25f, 0.5f, 0.25f};
+        memcpy(t.ids + 6, ids, sizeof(ids)), memcpy(t.probs + 6, p, sizeof(p));
+        smoothing[0].table = t;
+        smoothing_upload(smoothing, &m);
+        m.targets.table[0] = alpha;
+        copy_to_device(&m.state->in.next.table[0], &alpha, sizeof(alpha));
+    }
+    head_loss(&m, &micro, training_targets(&m, &micro), 1.0f, true);
+    Known k;
+    const float *dbr = grad(&m, m.light.row_b), *dbc = grad(&m, m.light.col_b);
+    for (int i = 0; i < 3; i++) k.du[i] = dbr[i], k.dw[i] = dbc[y / 3 * 8 + i];
+    for (int i = 0; i < 2; i++) k.dh[i] = to_float(m.dn[i]), k.loss[i] = m.losses[i];
+    k.ngram = m.losses[LOSS_NGRAM];
+    head_probs(&m, 0, k.probs);
+    model_free(&m);
+    return k;
+}
+
+#define CHECK_VALUES(found, allowed, ...)                                                            \
+    do {                                                                                             \
+        const double want[] = {__VA_ARGS__};                                                         \
+        for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++)                                  \
+            assert_off((found)[i], want[i], (allowed) + 2 * STORE_ERROR, #found ", element %zu", i); \
+    } while (0)
+
+static void known_values(void** state) {
+    (void)state;
+    Known k = known_case(5, 0, 0, 0);
+    CHECK_VALUES(k.probs, 2e-6, 0.180106, 0.199048, 0.219982, 0.048598, 0.059358, 0.072500, 0.220409);
+    CHECK_VALUES(k.loss, 2e-6, 2.624170);
+    CHECK_VALUES(k.du, 2e-6, 0.599135, -0.819544, 0.220409);
+    CHECK_VALUES(k.dw, 2e-6, 0.269307, 0.328933, -0.598240);
+    CHECK_VALUES(k.dh, 2e-6, 0.517159, -0.088185);
+    k = known_case(6, 0, 0, 0);
+    CHECK_VALUES(k.loss, 2e-6, 1.512269);  // a row of one token: its column is certain
+    CHECK_VALUES(k.dw, 1e-7, 0, 0, 0);
+    k = known_case(5, 0, 0, 0.1f);
+    double smoothed = 0.9 * (k.loss[0] - (2.624170 - 1.712269)) + 0.1 * k.ngram;
+    assert_off(smoothed, 1.677269, 3e-6 + 2 * STORE_ERROR, "loss of the rows with n-grams");
+    CHECK_VALUES(k.du, 2e-6, 0.574135, -0.769544, 0.195409);
+    CHECK_VALUES(k.dw, 2e-6, 0.269307, 0.328933, -0.598240);
+    k = known_case(5, 0, 0.35f, 0.1f);
+    double total = 0.9 * (k.loss[0] - (2.624170 - 1.712269)) + 0.1 * k.ngram + (2.624170 - 1.712269) + 0.35 * k.loss[1];
+    assert_off(total, 3.189144, 4e-6 + 4 * STORE_ERROR, "total of two tokens ahead and n-grams");
+    CHECK_VALUES(k.du, 2e-6, 0.433832, -0.706385, 0.272553);
+}
+
+// The head's gradients and losses by definition, in double: a softmax over the rows and, per target, one over its row's cells.
+typedef struct {
+    double *dh, *dwr, *dbr, *dwc, *dbc, *loss;  // (N,C), (R,C), (R), (R,columns,C), (R,columns), (K,N)
+} LightSums;
+
+static double* zeros_d(size_t n) { return (double*)memset(host_values(2 * n), 0, n * sizeof(double)); }
+
+static void softmax_d(double* p, const float* w, const float* b, const float* h, int n, int C) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+        p[i] = b[i];
+        for (int j = 0; j < C; j++) p[i] += (double)w[i * C + j] * h[j];
+        sum += p[i] = exp(p[i]);
+    }
+    for (int i = 0; i < n; i++) p[i] /= sum;
+}
+
+static LightSums sums_by_definition(LightShape s, const float* wr, const float* br, const float* wc, const float* bc,
+                                    const float* h, const int* tokens, const float* weights, double scale) {
+    int N = s.B * s.T, C = s.C, R = s.book.rows, cells = s.book.columns, Kp = (int)round_up((size_t)cells, 8);
+    LightSums o = {zeros_d((size_t)N * C),         zeros_d((size_t)R * C),     zeros_d((size_t)R),
+                   zeros_d((size_t)R * cells * C), zeros_d((size_t)R * cells), zeros_d((size_t)s.K * N)};
+    double *p = zeros_d((size_t)R), *q = zeros_d((size_t)cells);
+    for (int n = 0; n < N; n++) {
+        const float* hn = h + n * C;
+        softmax_d(p, wr, br, hn, R, C);
+        for (int k = 0; k < s.K; k++) {
+            int id = tokens[n + 1 + k];
+            if (id < 0) continue;
+            int row = s.book.row[id], cell = s.book.col[id];
+            double g = scale * weights[k];
+            const float *w = wc + row * Kp * C, *b = bc + row * Kp;
+            softmax_d(q, w, b, hn, s.book.length[row], C);
+            o.loss[k * N + n] = -log(p[row]) - log(q[cell]);
+            for (int r = 0; r < R; r++) {
+                double d = g * (p[r] - (r == row));
+                o.dbr[r] += d;
+                for (int i = 0; i < C; i++) o.dh[n * C + i] += d * wr[r * C + i], o.dwr[r * C + i] += d * hn[i];
+            }
+            for (int c = 0; c < s.book.length[row]; c++) {
+                double d = g * (q[c] - (c == cell));
+                o.dbc[row * cells + c] += d;
+                for (int i = 0; i < C; i++) {
+                    o.dh[n * C + i] += d * w[c * C + i], o.dwc[(row * cells + c) * C + i] += d * hn[i];
+                }
+            }
+        }
+    }
+    return o;
+}
+
+static const float some_weights[8] = {1, 0.5f, 0.25f, 0.125f, 0.5f, 0.75f, 0.0625f, 0.375f};
+
+static void check_against_definition(LightShape s, const int* tokens, const char* what) {
+    Model m;
+    open_light(&m, s);
+    int N = s.B * s.T, C = s.C, R = s.book.rows, cells = s.book.columns, Kp = (int)round_up((size_t)cells, 8);
+    int Rp = (int)round_up((size_t)R, 8);
+    const float *wr = normal_values("wr", (size_t)Rp * C, 0.3f), *br = normal_values("br", (size_t)Rp, 0.5f),
+                *wc = normal_values("wc", (size_t)R * Kp * C, 0.3f), *bc = normal_values("bc", (size_t)R * Kp, 0.5f),
+                *h = normal_values("h", (size_t)N * C, 1);
+    put(&m, m.light.row_w, wr), put(&m, m.light.row_b, br), put(&m, m.light.col_w, wc), put(&m, m.light.col_b, bc);
+    put_x(m.yf, h, (size_t)N * C);
+    put_weights(&m, some_weights, s.K);
+    double scale = 1.0 / 16, last = 4e-6 + 4 * STORE_ERROR * scale * 3;
+    LightSums want = sums_by_definition(s, wr, br, wc, bc, h, tokens, some_weights, scale);
+    for (int pass = 0; pass < 2; pass++) {  // gradients of a second micro-step come on top
+        Micro micro = {buffer_i(tokens, (size_t)N + 1 + s.K), NULL, s.B, s.T, pass > 0};
+        head_loss(&m, &micro, training_targets(&m, &micro), (float)scale, true);
+        int times = pass + 1;
+        const float *dwr = grad(&m, m.light.row_w), *dbr = grad(&m, m.light.row_b), *dwc = grad(&m, m.light.col_w),
+                    *dbc = grad(&m, m.light.col_b);
+        double many = (last + STORE_ERROR * scale * 8) * N * times;
+        for (int i = 0; i < N * s.K; i++)
+            assert_off(m.losses[i], times * want.loss[i], 1e-5 + 16 * times * STORE_ERROR, "%s: loss %d", what, i);
+        for (int i = 0; i < N * C; i++)
+            assert_off(to_float(m.dn[i]), want.dh[i], (s.K + 1) * last + (s.K + 1) * STORE_ERROR * fabs(want.dh[i]), "%s: dh %d",
+                       what, i);
+        for (int i = 0; i < R * C; i++) assert_off(dwr[i], times * want.dwr[i], many, "%s: dWr %d", what, i);
+        for (int i = 0; i < R; i++) assert_off(dbr[i], times * want.dbr[i], many, "%s: dbr %d", what, i);
+        for (int i = 0; i < R * Kp; i++) {
+            int row = i / Kp, c = i % Kp;
+            bool live = c < s.book.length[row];
+            assert_off(dbc[i], live ? times * want.dbc[row * cells + c] : 0, live ? many : 0, "%s: dbc %d", what, i);
+            for (int j = 0; j < C; j++) {
+                assert_off(dwc[i * C + j], live ? times * want.dwc[(row * cells + c) * C + j] : 0, live ? many : 0,
+                           "%s: dWc %d,%d", what, i, j);
+            }
+        }
+        for (int i = R; i < Rp; i++) assert_true(dbr[i] == 0 && dwr[i * C] == 0);
+    }
+    model_free(&m);
+}
+
+static void definition(void** state) {
+    (void)state;
+    enum { WIDTH = 16, VOCABULARY = 45, LONG = 600, MANY = LONG + 16 };
+    int tokens[MANY];
+    Rng rng = rng_start(4, "definition");
+    LightShape s = {2, 12, WIDTH, VOCABULARY, 1, false, dealt_book(VOCABULARY, 8)};
+    for (int i = 0; i < MANY; i++) tokens[i] = (int)rng_below(&rng, VOCABULARY);
+    check_against_definition(s, tokens, "next token");
+    s.K = 3, tokens[7] = -1;
+    check_against_definition(s, tokens, "three tokens, one absent");
+    s.K = 8, tokens[7] = 1;
+    check_against_definition(s, tokens, "eight tokens, several waves");
+    for (int i = 0; i < MANY; i++) tokens[i] = s.book.token[3 * s.book.columns + i % s.book.length[3]];
+    check_against_definition(s, tokens, "eight tokens in one row");
+    s.K = 1;
+    check_against_definition(s, tokens, "all in one row");
+    for (int i = 0; i < MANY; i++) tokens[i] = s.book.token[i % 8 * s.book.columns];
+    s.B = 1, s.T = 8;
+    check_against_definition(s, tokens, "one in each row");
+    for (int i = 0; i < MANY; i++) tokens[i] = s.book.token[(i % 2 ? 7 : 2) * s.book.columns];
+    check_against_definition(s, tokens, "empty rows");
+    s.K = 2, s.B = 1, s.T = LONG;  // more than a chunk of rows
+    s.book = ordered_book(VOCABULARY, 7);
+    skewed_tokens(tokens, MANY, VOCABULARY, "long");
+    check_against_definition(s, tokens, "a long batch");
+    s.K = 1, s.T = 24, s.book = ordered_book(VOCABULARY, VOCABULARY);
+    check_against_definition(s, tokens, "a single row");
+    s.book = ordered_book(VOCABULARY, 1);
+    check_against_definition(s, tokens, "a single column");
+}
+
+// The whole vocabulary, in rows of 225 of which the last is short.
+static void probabilities_sum_to_one(void** state) {
+    (void)state;
+    enum { VOCABULARY = 50257 };
+    Model m;
+    LightShape s = {1, 2, 8, VOCABULARY, 1, true, ordered_book(VOCABULARY, 225)};
+    open_light(&m, s);
+    assert_int_equal(s.book.rows, 224);
+    put(&m, m.light.row_w, normal_values("wr", 224 * 8, 1));
+    put(&m, m.light.col_w, normal_values("wc", (size_t)224 * 232 * 8, 1));
+    put_x(m.yf, normal_values("h", 16, 1), 16);
+    float* probs = host_values(VOCABULARY);
+    memset(probs, 0xff, VOCABULARY * sizeof(float));
+    head_probs(&m, 1, probs);
+    double sum = 0;
+    for (int v = 0; v < VOCABULARY; v++) assert_true(probs[v] > 0), sum += probs[v];
+    assert_off(sum, 1, 1e-5, "sum of the probabilities");
+    for (int v = 0; v < VOCABULARY; v += 4999) {  // the loss is that of the same distribution
+        int tokens[3] = {0, 1, v};
+        Micro micro = {buffer_i(tokens, 3), NULL, 1, 2, false};
+        head_loss(&m, &micro, next_token(&m, &micro), 0, false);
+        assert_off(m.losses[1], -log((double)probs[v]), 2e-5, "loss of token %d", v);
+    }
+    model_free(&m);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// In training
+
+static void open_trained(Model* m) {
+    LightShape s = {B, T, 64, V, 3, true, ordered_book(V, 20)};
+    open_light(m, s);
+    const float weights[3] = {1, 0.5f, 0.25f};
+    put_weights(m, weights, 3);
+}
+
+static double total_loss(Model* m, const Micro* micro) {
+    model_forward(m, micro->tokens, B, T);
+    head_loss(m, micro, training_targets(m, micro), 0.0f, false);
+    double sum = 0;
+    for (int k = 0; k < 3; k++) {
+        for (int n = 0; n < N; n++) sum += m->targets.token[k] * (double)m->losses[k * N + n] / N;
+    }
+    return sum;
+}
+
+static void finite_differences(void** state) {
+    (void)state;
+    if (!slopes_mean_something()) skip();
+    int tokens[TOKENS], order[N * STEPS];
+    Model m;
+    make_batches(tokens, order);
+    open_trained(&m);
+    Micro micro = {buffer_i(tokens, TOKENS), buffer_i(order, N), B, T, false};
+    check_slopes(&m, &micro, total_loss);
+    const char* const names[] = {"wte.row", "wte.column", "head.row.w", "head.row.b", "head.column.w", "head.column.b"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const Param* p = &m.table.rows[params_find(&m.table, names[i])];
+        double size = 0;
+        for (size_t j = 0; j < p->size; j++) size += (double)m.grads[p->offset + j] * m.grads[p->offset + j];
+        if (size < 1e-6) fail_msg("%s: gradient too small to have been checked", names[i]);
+    }
+    model_free(&m);
+}
+
+// The same gradients, bit for bit, whatever the number of threads; but a bias is summed per thread, here as in every layer.
+static void threads_agree(void** state) {
+    (void)state;
+    int tokens[TOKENS], order[N * STEPS];
+    float *first = NULL, *losses = NULL;
+    make_batches(tokens, order);
+    skewed_tokens(tokens, TOKENS, V, "threads");
+    for (int threads = 1; threads <= 3; threads++) {
+        Model m;
+        device_threads(threads);
+        open_trained(&m);
+        Micro micro = {buffer_i(tokens, TOKENS), buffer_i(order, N), B, T, false};
+        model_micro_step(&m, &micro, 1);
+        const Param* bias = &m.table.rows[m.light.row_b];
+        if (!first) first = host_f(m.grads, m.table.size), losses = host_f(m.losses, 3 * N);
+        assert_true(same_bits(losses, m.losses, 3 * N));
+        assert_true(same_bits(first, m.grads, bias->offset));
+        for (size_t i = bias->offset; i < bias->offset + bias->size; i++) assert_off(m.grads[i], first[i], 1e-6, "row bias");
+        size_t rest = bias->offset + bias->size;
+        assert_true(same_bits(first + rest, m.grads + rest, m.table.size - rest));
+        model_free(&m);
+    }
+}
+
+// Rows that no target is in: no gradient, no moments, and weight decay as everywhere. In the step after, too.
+static void rows_not_hit(void** state) {
+    (void)state;
+    Model m;
+    open_trained(&m);
+    int tokens[TOKENS], order[N];
+    for (int i = 0; i < TOKENS; i++) tokens[i] = i % 20;  // row 0
+    for (int i = 0, at = 0; i < 20; i++) {
+        for (int n = 0; n < N; n++) {
+            if (tokens[n] == i) order[at++] = n;
+        }
+    }
+    const Param* p = &m.table.rows[m.light.col_w];
+    size_t group = (size_t)24 * 64;
+    float* before = host_f(m.masters + p->offset, p->size);
+    StepInputs in = {};
+    in.lr = 0.01f, in.beta1 = 0.9f, in.beta2 = 0.95f, in.eps = 1e-8f, in.weight_decay = 0.5f;
+    in.scale_loss = PRECISION == PRECISION_FP16;
+    objective_loss_factors(&m, 1, in.loss_factor);
+    for (int step = 0; step < 2; step++) {
+        Micro micro = {buffer_i(tokens, TOKENS), buffer_i(order, N), B, T, false};
+        model_micro_step(&m, &micro, 1);
+        double size = 0;
+        for (size_t i = 0; i < p->size; i++) {
+            if (i < group) size += fabs((double)m.grads[p->offset + i]);
+            else assert_true(m.grads[p->offset + i] == 0);
+        }
+        assert_true(size > 0.01);
+        model_update(&m, in, m.targets);
+        cells_check(&m, "the model");
+        for (size_t i = group; i < p->size; i++) {
+            before[i] *= 1.0f - 0.01f * 0.5f;
+            assert_off(m.masters[p->offset + i], before[i], 1e-8, "weight %zu of a row that is not hit", i);
+            assert_true(m.m[p->offset + i] == 0 && m.v[p->offset + i] == 0);
+        }
+        const int cleared[] = {m.light.col_w, m.light.col_b, m.light.rows, m.light.columns};  // what is only ever added to
+        for (int id = 0; id < 4; id++) {
+            const Param* q = &m.table.rows[cleared[id]];
+            for (size_t i = 0; i < q->size; i++) assert_true(m.grads[q->offset + i] == 0);
+        }
+    }
+    model_free(&m);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Flags
+
+static void parse_in_child(const void* line) {
+    Options options;
+    FlagTable flags = options_table(&options);
+    char* copy = text_copy((const char*)line);
+    Config c = {};
+    c.V = 7, c.C = 8, c.tied = true;
+    flags_lines(&flags, copy, "test", 0);
+    vocabulary_from_flags(&flags, &c);
+    printf("head %d embedding %d tied %d table %d %d\n", c.head, c.embedding, c.tied, c.book.rows, c.book.columns);
+    vocabulary_print(&c);
+}
+
+static void flags_mean_something(void** state) {
+    (void)state;
+    char file[400], other[440];
+    Codebook book = codebook_sequential(7, 4);
+    codebook_save(test_path("cells.bin"), &book);
+    codebook_free(&book);
+    snprintf(file, sizeof(file), "--head lightrnn --codebook %s", test_path("cells.bin"));
+    snprintf(other, sizeof(other), "%s --table_size 3", file);
+    const struct {
+        const char* line;
+        int code;
+        const char* says;
+    } cases[] = {
+        {file, 0, "table 2 4"},
+        {other, EXIT_USAGE, "cells.bin has 4 columns; leave --table_size out"},
+        {"", 0, "head 0 embedding 0 tied 1 table 0 0"},
+        {"--head lightrnn", 0, "head 1 embedding 0 tied 0 table 3 3"},
+        {"--embedding lightrnn --tie_embedding none", 0, "head 0 embedding 1 tied 0 table 3 3"},
+        {"--tie_embedding light --table_size 4", 0, "head 1 embedding 1 tied 0 table 2 4"},
+        {"--tie_embedding light --table_size 7", 0, "table 1 7"},
+        {"--tie_embedding light", 0, "table      3 rows of up to 3 columns: embedding 0.00M parameters, head 0.00M parameters"},
+        {"--table_size 4", EXIT_USAGE, "--table_size has no effect without --head lightrnn or --embedding lightrnn"},
+        {"--codebook x", EXIT_USAGE, "--codebook has no effect without --head lightrnn or --embedding lightrnn"},
+        {"--head lightrnn --table_size 8", EXIT_USAGE, "--table_size 8 is more columns than there are tokens"},
+        {"--head lightrnn --tie_embedding full", EXIT_USAGE, "--tie_embedding full shares one dense matrix"},
+        {"--head dense --tie_embedding light", EXIT_USAGE, "but --head is dense"},
+        {"--tie_embedding light --embedding dense", EXIT_USAGE, "but --embedding is dense"},
+        {"--head lightrnn --codebook nowhere/c.bin", EXIT_FAIL, "nowhere/c.bin"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        int code = run_child(parse_in_child, cases[i].line);
+        if (code != cases[i].code)
+            fail_msg("%s: exit code %d, expected %d; it said %s", cases[i].line, code, cases[i].code, child_output);
+        assert_says(cases[i].says);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, release_buffers)
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(known_values),  TEST(definition),   TEST(probabilities_sum_to_one), TEST(finite_differences),
+        TEST(threads_agree), TEST(rows_not_hit), TEST(flags_mean_something),
+    };
+    return cmocka_run_group_tests_name("lightrnn " PRECISION_NAME, tests, NULL, test_dir_remove);
+}

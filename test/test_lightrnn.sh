@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# shellcheck disable=SC2034,SC2154 # flags and d are shared with small_run.sh
+# The lightrnn head and embedding through the built program: it learns, resumes bit for bit, validates plain cross-entropies in any
+# precision and samples; another codebook than a checkpoint's and objectives that it is not defined for are refused.
+set -u
+. "$(dirname "$0")/small_run.sh"
+
+flags=("${shards[@]}"
+    --n_layer 2 --n_head 2 --n_embd 32 --vocab_size 257 --sequence_length 32 --batch_size 4 --grad_accumulation_steps 2
+    --num_iterations 16 --learning_rate 0.003 --warmup_iters 4 --warmdown_iters 8 --weight_decay 0.1 --val_loss_every 8
+    --val_batch_size 4 --val_tokens 2048 --keep_checkpoints 0 --arch nocap --save_every 8)
+light=(--tie_embedding light --table_size 20)
+end() { payload "$d/$1/step_00000016.ckpt"; }
+losses() { sed 's/ tps:[0-9]*//' "$d/$1/main.log"; } # all but the speed
+field() { grep "^s:$2 val:" "$d/$1/main.log" | grep -o " $3:[0-9.]*" | cut -d : -f 2; } # run, step, key: of a validation
+holds() { # what, awk condition
+    if awk "BEGIN { exit !($2) }"; then pass; else fail "$1: not $2"; fi
+}
+refused() { # what, exit code, words of the answer, flags...
+    local what=$1 code=$2 words=$3
+    shift 3
+    "$program" "${flags[@]}" "$@" >"$d/refused" 2>&1
+    if [ $? = "$code" ] && grep -qF -- "$words" "$d/refused"; then pass; else fail "$what: $(tail -1 "$d/refused")"; fi
+}
+
+# --- it learns, and says what it is
+train straight "${light[@]}" --mtp_enabled --mtp_rampup_steps 12 --sample_every 16 --sample_tokens 8
+holds "the loss falls" "$(field straight 16 ntp) < $(field straight 0 ntp) - 0.5 && $(field straight 0 ntp) < 6.5"
+same "banner" "$(grep -c '^table  *13 rows of up to 20 columns: embedding .* head .* MFLOP a token' "$d/straight.out")" 1
+same "a sample" "$(grep -c '^sample at step 16' "$d/straight.out")" 1
+
+# --- resumed while the weight of a second target moves
+train halves "${light[@]}" --mtp_enabled --mtp_rampup_steps 12
+rm "$d/halves/step_00000016.ckpt"
+train halves "${light[@]}" --mtp_enabled --mtp_rampup_steps 12 --resume 1
+same "resumed: weights and moments" "$(end halves)" "$(end straight)"
+same "resumed: losses" "$(losses halves)" "$(losses straight)"
+
+# --- validation: the same numbers from the same weights, whatever is trained
+train plain "${light[@]}" --num_iterations 0
+train other "${light[@]}" --num_iterations 0 --precision bf16
+same "fp32 validation of a bf16 run" "$(losses other)" "$(losses plain)"
+same "validation with a second target" "$(field straight 0 ntp)" "$(grep -o '^s:0 val:[0-9.]*' "$d/plain/main.log" | cut -d : -f 3)"
+data/build_ngram "${shards[1]}" --vocab_size 257 --k 8 --out "$d/ngram" >/dev/null 2>&1
+train smooth "${light[@]}" --use_cocont --ngram_path "$d/ngram" --ngram_k 8 --cocont_alpha 0.3
+same "validation of a smoothed run" "$(grep -o '^s:0 val:[0-9.]*' "$d/smooth/main.log")" "$(grep -o '^s:0 val:[0-9.]*' "$d/plain/main.log")"
+same "form of a training line" "$(grep -cE '^s:[0-9]+ trn:[0-9.]+ .* cocont_alpha:0.3[0-9]* cocont:[0-9.]+' "$d/smooth/main.log")" 16
+for half in "--head lightrnn" "--embedding lightrnn --tie_embedding none"; do
+    read -r -a words <<<"$half"
+    train half "${words[@]}"
+    holds "$half" "$(grep -o '^s:16 val:[0-9.]*' "$d/half/main.log" | cut -d : -f 3) < $(grep -o '^s:0 val:[0-9.]*' "$d/half/main.log" | cut -d : -f 3) - 0.5"
+    rm -rf "$d/half"
+done
+
+# --- what a user can get wrong
+data/build_codebook "${shards[1]}" --method snake --vocab_size 257 --columns 20 --out "$d/snake" >"$d/build" 2>&1 ||
+    fail "build_codebook: $(tail -1 "$d/build")"
+refused "another codebook" 1 "use --codebook as that run did" "${light[@]}" --mtp_enabled --mtp_rampup_steps 12 --num_iterations 17 \
+    --output_dir "$d/straight" --resume 1 --codebook "$d/snake"
+refused "heads of their own" 2 "not defined for heads of their own" "${light[@]}" --mtp_enabled --mtp_heads linear
+refused "the token filter" 2 "not defined for the token filter" "${light[@]}" --tf_keep 0.5
+refused "the corrected estimator" 2 "not defined for --cocont_mode cc" "${light[@]}" --use_cocont --ngram_path "$d/ngram" --ngram_k 8 --cocont_mode cc
+finish
