@@ -3,6 +3,7 @@
 #:   make                 the trainer, ./train_gpt2cu: CUDA variants where nvcc is found, and always the CPU variants
 #:   make quickstart      build, make a small corpus, train for about a minute, plot the loss, print a sample
 #:   make test            every test program; the last line counts them (TESTS=gemm: only those with gemm in their name)
+#:   make test-long       what takes minutes or asks the network (LONG="fuzz kill": only those); each says what it needs
 #:   make test-gpu        the kernel and model tests compiled by nvcc and run on the GPU here (test-gpu-build: only compiled)
 #:   make mutants         do the tests notice planted faults? minutes (MUTANTS="rope adamw": only those)
 #:   make plans           cuDNN's attention plans for sm_80 .. sm_120 without a GPU, 5 to 15 minutes (PLANS="89 90": only those)
@@ -38,7 +39,7 @@ endif
 Q := $(if $(V),,@)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: quickstart test test-gpu test-gpu-build mutants budget plans sass bench tools tests list-tests list-gpu-tests benches lint format setup found clean help
+.PHONY: quickstart test test-long test-gpu test-gpu-build mutants budget plans sass bench tools tests list-tests list-gpu-tests benches lint format setup found clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := train_gpt2cu
@@ -235,6 +236,8 @@ quickstart:
 	@scripts/quickstart.sh
 test:
 	@$(if $(and $(HAVE_CXX),$(HAVE_CMOCKA)),,scripts/setup.sh && )MAKE="$(MAKE)" test/run.sh $(TESTS)
+test-long:
+	@MAKE="$(MAKE)" test/run.sh --long $(LONG)
 test-gpu:
 	@MAKE="$(MAKE)" test/run.sh --gpu $(TESTS)
 # cuDNN builds plans from a description of a GPU, once it finds a driver: build/plans/libcuda.so.1 stands in for that.

@@ -4,6 +4,7 @@
 # Exit code 0 only when nothing failed. A program that crashes, hangs or prints no summary counts as one failed test.
 # A program is build/test/test_* (cmocka) or test/test_*.sh; both end in their counts, and say `skipped: why` for what they skip.
 # Called by `make test`; test/run.sh NAME... runs only the programs whose name contains a NAME.
+# `make test-long` is test/run.sh --long NAME...: test/long/*.sh, which take minutes or ask the network.
 # `make test-gpu` is test/run.sh --gpu NAME...: the programs of EMU_TESTS compiled by nvcc, and the trainer, on the GPU here.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -13,6 +14,10 @@ cores=$(nproc)
 export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000} # threads that wait go to sleep soon: on a busy machine spinning costs a factor of 5
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores < 4 ? cores : 4))}
 goals="train_gpt2cu tools tests" list=list-tests scripts="test/test_*.sh"
+if [ "${1:-}" = --long ]; then
+    shift
+    goals="train_gpt2cu tools" list=help scripts="test/long/*.sh" LIMIT=${TEST_TIMEOUT:-3600}
+fi
 if [ "${1:-}" = --gpu ]; then
     shift
     gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU ')
@@ -125,6 +130,7 @@ for program in $programs; do
 done
 unset EMU_COVERAGE
 for program in $scripts; do
+    [ -e "$program" ] || continue
     wanted "$program" && run "$(basename "$program" .sh)" bash "$program"
 done
 
