@@ -12,12 +12,9 @@ shards are too. With --force the old files of the prefix go first, so that a sho
 
 Left out: threads. One makes 150 MB of prose a second into ids (llmc/io/bpe.h), about what a disk delivers.
 */
-#include "llmc/base/flags.h"
 #include "llmc/io/shard.h"
 #include "llmc/io/tokenizer.h"
-
-#include <signal.h>
-#include <time.h>
+#include "tool.h"
 
 // clang-format off
 #define OPTIONS(SECTION, INT, LONG, FLOAT, SWITCH, STRING, CHOICE)                                                        \
@@ -39,56 +36,6 @@ typedef struct {
     int shards;       // finished
     uint64_t tokens;  // in finished shards and the one being written
 } Output;
-
-typedef struct {
-    uint64_t bytes_done, bytes_total;
-    double start, shown;  // seconds
-    bool terminal;
-} Progress;
-
-static double seconds_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void interrupted(int signal_number) {
-    new_file_discard();
-    _exit(128 + signal_number);
-}
-
-// Separates file names from flags: names go to texts (argc), `-` as standard input, the rest stays in argv. Returns their number.
-static int take_texts(const FlagTable* flags, int* argc, char** argv, char** texts) {
-    int kept = 1, count = 0;
-    for (int i = 1; i < *argc; i++) {
-        bool flag = argv[i][0] == '-' && argv[i][1] != '\0';
-        if (!flag && argv[i][0] != '@') {
-            texts[count++] = strcmp(argv[i], "-") ? argv[i] : (char*)"/dev/stdin";
-            continue;
-        }
-        argv[kept++] = argv[i];
-        int row = flag && !strchr(argv[i], '=') && argv[i][1] == '-' ? flags_find(flags, argv[i] + 2) : -1;
-        if (row < 0 || i + 1 == *argc) continue;
-        bool number = !strcmp(argv[i + 1], "0") || !strcmp(argv[i + 1], "1");
-        if (flags->defs[row].kind != FLAG_SWITCH || number) argv[kept++] = argv[++i];
-    }
-    *argc = kept;
-    argv[kept] = NULL;
-    return count;
-}
-
-static void show_help(FlagTable* flags, int argc, char** argv) {
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") && strcmp(argv[i], "-h")) continue;
-        printf(
-            "%s --tokenizer FILE.tiktoken|bytes --out PREFIX TEXT...    turns text files (- is standard input) into token "
-            "shards\n\n",
-            argv[0]);
-        flags->program = argv[0];
-        flags_help(flags, stdout);
-        exit(0);
-    }
-}
 
 static Tokenizer choose_tokenizer(const char* name) {
     size_t length = strlen(name);
@@ -152,24 +99,8 @@ static void put_tokens(Output* out, const uint16_t* ids, size_t n) {
     }
 }
 
-static void show_progress(Progress* p, const char* path) {
-    double now = seconds_now(), spent = now - p->start;
-    if (!p->terminal || now - p->shown < 0.2 || p->bytes_total == 0) return;
-    p->shown = now;
-    double done = (double)p->bytes_done, left = (double)p->bytes_total - done;
-    double rate = done / (spent > 1e-3 ? spent : 1e-3);
-    int eta = rate > 0 ? (int)(left / rate) : 0;
-    fprintf(stderr, "\r\033[K%3.0f%%  %.1f MB/s  ETA %d:%02d  %s", 100 * done / (double)p->bytes_total, 1e-6 * rate, eta / 60,
-            eta % 60, path);
-    fflush(stderr);
-}
-
-static void clear_progress(const Progress* p) {
-    if (p->terminal) fprintf(stderr, "\r\033[K");
-}
-
 // All tokens of one document.
-static void put_document(Tokenizer* tok, FileMap text, const char* path, Output* out, Progress* progress) {
+static void put_document(Tokenizer* tok, FileMap text, Output* out, ToolProgress* progress, uint64_t* done) {
     TokenBuffer ids = {NULL, 0, 0};
     uint16_t eot = (uint16_t)tok->eot;
     if (out->tokens > 0) put_tokens(out, &eot, 1);
@@ -177,10 +108,10 @@ static void put_document(Tokenizer* tok, FileMap text, const char* path, Output*
         size_t before = at;
         ids.count = 0;
         tokenizer_encode_some(tok, (const char*)text.bytes, text.size, &at, TOKENS_AT_ONCE, &ids);
-        progress->bytes_done += at - before;
-        if (out->writing && out->writer.ntok + ids.count >= out->shard_tokens) clear_progress(progress);
+        *done += at - before;
+        if (out->writing && out->writer.ntok + ids.count >= out->shard_tokens) tool_progress_clear(progress);
         put_tokens(out, ids.ids, ids.count);
-        show_progress(progress, path);
+        tool_progress_show(progress, (double)*done);
     }
     free(ids.ids);
 }
@@ -202,17 +133,21 @@ int main(int argc, char** argv) {
     Options o;
     FlagTable flags = options_table(&o);
     char** texts = (char**)xmalloc((size_t)argc * sizeof(char*));
-    show_help(&flags, argc, argv);
-    int count = take_texts(&flags, &argc, argv, texts);
+    tool_help(&flags, argc, argv, "--tokenizer FILE.tiktoken|bytes --out PREFIX TEXT...",
+              "Turns text files (- is standard input) into token shards.");
+    int count = tool_take_words(&flags, &argc, argv, texts);
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(texts[i], "-")) texts[i] = (char*)"/dev/stdin";
+    }
     flags_parse(&flags, argc, argv);
     if (!*o.out) usage_error("--out is missing: name the prefix of the files to write, e.g. --out data/mine");
     if (count == 0) usage_error("no text file is named: %s --tokenizer %s --out %s TEXT...", argv[0], o.tokenizer, o.out);
 
-    Progress progress = {0, check_texts(texts, count), seconds_now(), 0, isatty(STDERR_FILENO) != 0};
+    ToolProgress progress = tool_progress_start("MB", 1e6, (double)check_texts(texts, count), "");
+    uint64_t done = 0;
     Tokenizer tok = choose_tokenizer(o.tokenizer);
     clear_old(o.out, o.force);
-    signal(SIGINT, interrupted);
-    signal(SIGTERM, interrupted);
+    tool_catch_signals();
     Output out;
     memset(&out, 0, sizeof out);
     out.prefix = o.out;
@@ -220,21 +155,20 @@ int main(int argc, char** argv) {
     for (int i = 0; i < count; i++) {
         FileMap text = file_map(texts[i], "name text files that exist");
         if (text.size == 0) fprintf(stderr, "%s: empty, left out\n", texts[i]);
-        else put_document(&tok, text, texts[i], &out, &progress);
+        else progress.what = texts[i], put_document(&tok, text, &out, &progress, &done);
         file_unmap(&text);
     }
-    clear_progress(&progress);
+    tool_progress_clear(&progress);
     if (out.tokens == 0) fail("%s: no text in the %d files named; name files that hold some", texts[0], count);
     finish_shard(&out);
 
     Text path = {0, 0, 0};
     text_add(&path, "%s_tokenizer.bin", o.out);
     tokenizer_save(&tok, path.data);
-    double spent = seconds_now() - progress.start;
+    double spent = tool_seconds() - progress.start;
     printf("%s: %d ids; %d texts, %.1f MB -> %llu tokens (%.2f bytes each) in %.1f s (%.1f MB/s)\n", path.data, tok.vocab_size,
-           count, 1e-6 * (double)progress.bytes_done, (unsigned long long)out.tokens,
-           (double)progress.bytes_done / (double)out.tokens, spent,
-           1e-6 * (double)progress.bytes_done / (spent > 1e-3 ? spent : 1e-3));
+           count, 1e-6 * (double)done, (unsigned long long)out.tokens, (double)done / (double)out.tokens, spent,
+           1e-6 * (double)done / (spent > 1e-3 ? spent : 1e-3));
     text_free(&path);
     tokenizer_free(&tok);
     flags_free(&flags);

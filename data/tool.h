@@ -30,11 +30,11 @@ static double tool_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// Moves the words out of argv to `words` (argc) and leaves the flags. Returns their number.
+// Moves the words out of argv to `words` (argc) and leaves the flags; `-` alone is a word. Returns their number.
 UNUSED static int tool_take_words(const FlagTable* flags, int* argc, char** argv, char** words) {
     int kept = 1, count = 0;
     for (int i = 1; i < *argc; i++) {
-        bool flag = argv[i][0] == '-' || argv[i][0] == '@';
+        bool flag = (argv[i][0] == '-' && argv[i][1]) || argv[i][0] == '@';
         if (!flag) {
             words[count++] = argv[i];
             continue;
