@@ -48,13 +48,14 @@ __attribute__((unused)) static int run_child(void (*function)(const void*), cons
 #define assert_says(text) \
     if (!strstr(child_output, text)) fail_msg("expected \"%s\" in the output, found \"%s\"", text, child_output)
 
+static char test_dir_path[512];
+
 __attribute__((unused)) static const char* test_dir(void) {
-    static char path[512];
-    if (path[0]) return path;
+    if (test_dir_path[0]) return test_dir_path;
     const char* base = getenv("TMPDIR");
-    snprintf(path, sizeof(path), "%s/ahead-io.XXXXXX", base ? base : "/tmp");
-    if (!mkdtemp(path)) fail_msg("cannot make a temporary folder %s", path);
-    return path;
+    snprintf(test_dir_path, sizeof(test_dir_path), "%s/ahead-io.XXXXXX", base ? base : "/tmp");
+    if (!mkdtemp(test_dir_path)) fail_msg("cannot make a temporary folder %s", test_dir_path);
+    return test_dir_path;
 }
 
 // Path of `name` in the temporary folder; valid until eight more calls.
@@ -91,5 +92,6 @@ __attribute__((unused)) static int test_dir_remove(void** state) {
     char command[600];
     (void)state;
     snprintf(command, sizeof(command), "rm -rf '%s'", test_dir());
+    test_dir_path[0] = 0;
     return system(command);
 }
