@@ -1,14 +1,17 @@
 """
-Runs on disk, and the groups they form: what scripts/summarize and scripts/plot share. Python 3.8 or newer, no packages.
+Runs on disk, and the groups they form: what scripts/summarize, plot, report and to_* share. Python 3.8 or newer, no packages.
 
     results.tsv             one line per finished run: flags, seed, tokens, seconds, val loss
     RUN/flags.txt           the same flags, one a line, for a run that is not finished
     RUN/metrics.jsonl       {"step":..,"tokens":..,"time":milliseconds,"val_loss":.. or "train_loss":..,...}
+    RUN/console.log         what a run of a sweep printed: its samples
+    train_gpt2.cu           the table of flags with their defaults
 
 A group is the runs whose flags agree, apart from the seed and from what has no effect on the training.
 """
 import csv
 import json
+import math
 import os
 import re
 import shlex
@@ -19,6 +22,12 @@ IDLE = {"seed", "output_dir", "results", "resume", "log_every", "save_every", "k
         "prompt", "temperature", "top_k", "top_p", "tokenizer"}
 # What the flags of a switch begin with, besides its own name: `use_cocont` and `cocont_..`, `mtp_enabled` and `mtp_..` show it.
 ALSO = {"use_cocont": ["ngram_"]}
+# Keys of metrics.jsonl that are no loss of their own; the others (ce_2: two tokens ahead) are further losses.
+KNOWN = {"step", "tokens", "time", "loss", "ntp_loss", "mtp_loss", "train_loss", "lr", "grad_norm", "tokens_per_sec",
+         "mtp", "peak_memory_mb", "precision", "loss_scale", "skipped"}
+WEIGHTS = ("_weight", "_alpha", "_beta")
+# How a file begins that may be replaced by a new one of its kind.
+PICTURES = (b"\x89PNG", b"%PDF", b"<?xml", b"<svg")
 csv.field_size_limit(1 << 24)
 
 
@@ -43,19 +52,59 @@ class Run:
             path = os.path.join(self.dir, "metrics.jsonl") if self.dir else ""
             if os.path.isfile(path):
                 with open(path, encoding="utf-8", errors="replace") as file:
-                    for line in file:
-                        try:
-                            self._records.append(json.loads(line))
-                        except ValueError:
-                            pass
+                    self._records = [record for record in map(parse_record, file) if record]
         return self._records
+
+    def series(self, key):
+        """[(step, tokens, seconds of training, value)] of a key, where it is written and finite."""
+        return [(r["step"], r["tokens"], r["time"] / 1000, r[key]) for r in self.records() if number(r.get(key))]
+
+    def further(self):
+        """Names of the losses besides the next token's: "ce_2", which a validation calls "val_ce_2"."""
+        keys = {re.sub("^val_", "", key) for record in self.records() for key in record}
+        return sorted(key for key in keys - KNOWN if not key.endswith(WEIGHTS))
+
+    def samples(self):
+        """[(step, text)] in order, of console.log; a resumed run's later sample replaces the one from before."""
+        found, step = {}, None
+        path = os.path.join(self.dir, "console.log") if self.dir else ""
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    begin = re.match(r"sample at step (\d+): ", line)
+                    if begin:
+                        step = int(begin.group(1))
+                        found[step] = line[begin.end():]
+                    elif step is not None and CONSOLE.match(line):
+                        step = None
+                    elif step is not None:
+                        found[step] += line
+        return [(step, text.rstrip("\n")) for step, text in sorted(found.items())]
 
     def validations(self):
         """[(tokens, seconds, val_loss)] in order. A run without metrics has the one that results.tsv knows."""
-        found = [(r["tokens"], r.get("time", 0) / 1000, r["val_loss"]) for r in self.records() if r.get("val_loss") is not None]
+        found = [(tokens, seconds, loss) for _, tokens, seconds, loss in self.series("val_loss")]
         if not found and self.row and self.row["val_loss"] != "-":
             found = [(int(self.row["tokens"]), float(self.row["train_seconds"]), float(self.row["val_loss"]))]
         return found
+
+
+# Lines of the console that end a sample, which may have several lines.
+CONSOLE = re.compile(r"(step:\d+/\d+ \||sample at step |target reached: |peak memory |training on |resuming |kept the log )")
+
+
+def number(value):
+    """Is it a finite number? true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def parse_record(line):
+    """A line of metrics.jsonl as a dictionary; None when it is cut off or no record."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and all(number(record.get(key)) for key in ("step", "tokens", "time")) else None
 
 
 def parse_flags(text):
@@ -110,6 +159,94 @@ def read_directory(directory):
         return Run(os.path.basename(os.path.abspath(directory)), directory, parse_flags(text))
     except ValueError as error:
         return stop("%s: not a file of flags: %s" % (flags, error))
+
+
+def find_row(run):
+    """The line of results.tsv that the run in run.dir wrote when it was finished; None: not finished, or another run's line."""
+    table = run.flags.get("results") or os.path.join(os.path.dirname(os.path.abspath(run.dir)), "results.tsv")
+    if not os.path.isfile(table) or not run.records():
+        return None
+    last = run.records()[-1]["tokens"]
+    rows = [other.row for other in read_table(table)[0]
+            if other.name == run.name and int(other.row["tokens"]) == last and same_training(other.flags, run.flags)]
+    return rows[-1] if rows else None
+
+
+def same_training(a, b):
+    """Do two sets of flags agree, but for where the run is and how it was started?"""
+    return all(a.get(name) == b.get(name) for name in a.keys() | b.keys() if name == "seed" or name not in IDLE)
+
+
+def find(paths):
+    """The runs that directories hold, each a run's or one with several, unfinished ones too; ends the program without any."""
+    found = []
+    for path in paths:
+        if not os.path.isdir(path):
+            stop("%s: no such directory; name a run's --output_dir, or the directory that holds several" % path)
+        one = read_directory(path)
+        inside = [read_directory(os.path.join(path, name)) for name in sorted(os.listdir(path))] if not one else [one]
+        here = [run for run in inside if run and run.records()]
+        if not here:
+            stop("%s: holds no run: expected metrics.jsonl with at least one line, in it or in a directory below" % path)
+        found += here
+    return found
+
+
+def flag_defaults(source=os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "train_gpt2.cu")):
+    """{flag: default} of the table in train_gpt2.cu, {} without it."""
+    if not os.path.isfile(source):
+        return {}
+    with open(source, encoding="utf-8", errors="replace") as file:
+        rows = re.findall(r'^ +(?:INT|LONG|FLOAT|SWITCH|STRING|CHOICE)\((\w+), *("[^"]*"|[^,"]+),', file.read(), re.M)
+    return {name: value.strip().strip('"') for name, value in rows}
+
+
+def same_value(a, b):
+    """Do two texts of a flag mean the same, as 0.0001 and 1e-4 do?"""
+    try:
+        return a == b or float(a) == float(b)
+    except ValueError:
+        return False
+
+
+def smoothed(y, half):
+    """Means over 2 half + 1 values; the window shrinks at both ends, so that the steep beginning is not dragged behind."""
+    sums = [0.0]
+    for value in y:
+        sums.append(sums[-1] + value)
+    out = []
+    for i in range(len(y)):
+        h = min(half, i, len(y) - 1 - i)
+        out.append((sums[i + h + 1] - sums[i - h]) / (2 * h + 1))
+    return out
+
+
+def top_of(curves):
+    """Where an axis of losses [[y]] may end: the first steps would take most of its height, so at the highest smoothed loss after
+    4 % of the steps; None when no curve is long enough to tell."""
+    tops = [max(smoothed(y, len(y) // 100)[len(y) // 25:]) for y in curves if len(y) >= 50]
+    return max(tops) if tops else None
+
+
+def may_write(path, begins):
+    """Ends the program when `path` holds something that is no earlier output: one that begins with one of `begins`."""
+    if os.path.isdir(path):
+        stop("%s: is a directory; name a file" % path)
+    if os.path.exists(path) and os.path.getsize(path):
+        with open(path, "rb") as file:
+            if not file.read(16).startswith(tuple(begins)):
+                stop("%s: exists and was not written by this program; name another file, or remove it" % path)
+
+
+def write(path, content):
+    """Bytes to a file, whole or not at all."""
+    part = path + ".part"
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+        os.replace(part, path)
+    except OSError as error:
+        stop("%s: cannot be written: %s" % (path, error.strerror))
 
 
 def switch_of(name):
