@@ -234,7 +234,7 @@ def may_write(path, begins):
         stop("%s: is a directory; name a file" % path)
     if os.path.exists(path) and os.path.getsize(path):
         with open(path, "rb") as file:
-            if not file.read(16).startswith(tuple(begins)):
+            if not file.read(max(map(len, begins))).startswith(tuple(begins)):
                 stop("%s: exists and was not written by this program; name another file, or remove it" % path)
 
 
