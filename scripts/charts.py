@@ -8,8 +8,8 @@ Charts as HTML with inline SVG, for scripts/report. Python 3.8 or newer, no pack
 
     <figure class="chart" data-chart="0">
         <div class="plot by-tokens" data-axis="1" data-low="0" data-high="..">       data-axis: place in a point
-            <svg viewBox="0 0 1000 1000" preserveAspectRatio="none">                 stretched to the width there is; strokes are not
-            <span class="x" style="left:12.5%">50k</span> ..                         text stands beside it, so that it keeps its size
+            <svg viewBox="0 0 1000 1000" preserveAspectRatio="none">                 stretched to the width; strokes are not
+            <span class="x" style="left:12.5%">50k</span> ..                         text beside it, so that it keeps its size
 
 A dot is a line of no length with a round end, which stays round when the picture is stretched.
 """
@@ -170,9 +170,10 @@ def chart(index, title, about, series, zero=False, top=None, legend=False):
     highest = max(p[3] for s in series for curve in [s.line, s.dots] + s.behind for p in curve)
     if highest > high:
         about += "%sthe axis ends at %s, the highest value is %s" % ("; " if about else "", short(high), short(highest))
-    names = "".join('<span class="%s"><i class="swatch"></i>%s</span> ' % (s.css, escape(s.label)) for s in series) if legend else ""
-    return '<figure class="chart"><figcaption><b>%s</b> <small>%s</small><span class="names">%s</span></figcaption>%s</figure>\n' % (
-        escape(title), escape(about), names, "".join(plot(index, series, axis, low, high, title) for axis in (1, 2)))
+    names = ['<span class="%s"><i class="swatch"></i>%s</span> ' % (s.css, escape(s.label)) for s in series if legend]
+    plots = [plot(index, series, axis, low, high, title) for axis in (1, 2)]
+    return ('<figure class="chart"><figcaption><b>%s</b> <small>%s</small><span class="names">%s</span></figcaption>%s</figure>\n'
+            % (escape(title), escape(about), "".join(names), "".join(plots)))
 
 
 def data(series):

@@ -84,7 +84,7 @@ def read(paths, only="*"):
 
 
 def pick_baseline(groups, name=""):
-    """The group that the others are compared with: the one named, or `baseline`, or the one whose switches are off, or the first."""
+    """The group that the others are compared with: the one named, else `baseline`, else with all switches off, else the first."""
     labels = [group.label for group in groups]
     if name:
         hits = [g for g in groups if name in (g.label, g.flags_text())]
@@ -157,7 +157,8 @@ def equal_time(groups, baseline):
     values = {run: at(curve, seconds) for run, curve in curves.items()}
     lost = [run.name for run in runs if values[run] is None]
     if lost:
-        return Table("At equal time: no table, because the first validation of %s comes after %.1f s." % (", ".join(lost), seconds))
+        return Table("At equal time: no table, because the first validation of %s comes after %.1f s." % (
+            ", ".join(lost), seconds))
 
     def tokens(group):
         return "{:,.0f}".format(student_t.mean([at(sorted((s, t) for t, s, _ in run.validations()), seconds)
