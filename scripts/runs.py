@@ -161,12 +161,13 @@ def read_directory(directory):
         return stop("%s: not a file of flags: %s" % (flags, error))
 
 
-def find_row(run):
-    """The line of results.tsv that the run in run.dir wrote when it was finished; None: not finished, or another run's line."""
+def find_row(run, last=None):
+    """The line of results.tsv that the run in run.dir wrote when it was finished; None: not finished, or another run's line.
+    last: tokens of its last record, for a run whose records have not been read."""
     table = run.flags.get("results") or os.path.join(os.path.dirname(os.path.abspath(run.dir)), "results.tsv")
-    if not os.path.isfile(table) or not run.records():
+    if not os.path.isfile(table):
         return None
-    last = run.records()[-1]["tokens"]
+    last = max([r["tokens"] for r in run.records()], default=-1) if last is None else last
     rows = [other.row for other in read_table(table)[0]
             if other.name == run.name and int(other.row["tokens"]) == last and same_training(other.flags, run.flags)]
     return rows[-1] if rows else None
