@@ -25,8 +25,8 @@ class Tail:
         self.path, self.lines, self.offset, self.inode = path, [], 0, None
 
     def look(self):
-        """(kept, new): how many of `lines` still stand, and the whole lines that follow them, which are in `lines` now; None while
-        there is no such file."""
+        """(kept, new): how many of `lines` still stand, and the whole lines that follow them, which are in `lines` now; None
+        while there is no such file."""
         try:
             file = open(self.path, "rb")
         except FileNotFoundError:
@@ -100,8 +100,8 @@ class Follower:
 def parser(doc):
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("paths", nargs="+", metavar="RUN", help="a run's --output_dir, or a directory that holds several")
-    made.add_argument("--follow", action="store_true", help="go on with what the runs write, until they are finished; of a directory "
-                      "of runs: also with new ones, until Ctrl-C")
+    made.add_argument("--follow", action="store_true", help="go on with what the runs write, until they are finished; of a "
+                      "directory of runs: also with new ones, until Ctrl-C")
     return made
 
 

@@ -203,10 +203,10 @@ def flag_defaults(source=os.path.join(os.path.dirname(os.path.abspath(__file__))
 
 
 def same_value(a, b):
-    """Do two texts of a flag mean the same, as 0.0001 and 1e-4 do?"""
+    """Do two texts of a flag mean the same, as 0.0001 and 1e-4 do? None is no text."""
     try:
         return a == b or float(a) == float(b)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
 
 
