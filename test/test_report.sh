@@ -208,6 +208,8 @@ seen.append(look())
 with open(log, "r+") as file: file.truncate(0)
 write(line(0, 8) + line(1, 8), "a")
 seen.append(look())
+write(line(0, 7) + line(1, 8) + line(2, 8))  # the line where the last look ended is the same
+seen.append(look())
 sys.stdout = quiet
 for one in seen: print(one)
 print(Sink.calls)
@@ -221,7 +223,8 @@ END
 [(0, 1), (1, 1), (2, 6), (3, 6), (4, 6)]
 [(0, 9)]
 [(0, 8), (1, 8)]
-[2, 1, 'afresh', 'afresh']"
+[(0, 7), (1, 8), (2, 8)]
+[2, 1, 'afresh', 'afresh', 'afresh']"
 
 # --- the table of defaults that the page reads is the trainer's
 if [ -x train_gpt2cu ]; then
