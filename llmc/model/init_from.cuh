@@ -82,8 +82,8 @@ static int init_row(const Model* m, const CheckpointReader* r, const char* path,
         path, p->name);
 }
 
-// Masters of `m`, whose weights were initialised, from the file `path`; `file` are the flags stored in it, `run` those of the run,
-// `of_file` has L, NH and C of the file's model. Prints a line. Another model or a damaged file ends the program with exit code 1.
+// Masters of `m`, whose weights were initialised, from the file `path` that r has open. `file`: the flags stored in it, `run`:
+// those of the run, of_file: L, NH and C of the file's model. Prints a line. Another model, a damaged file: exit code 1.
 UNUSED static void init_from_file(Model* m, CheckpointReader* r, const char* path, const FlagTable* file, const FlagTable* run,
                                   const Config* of_file) {
     Text left = {0, 0, 0}, fresh = {0, 0, 0};
