@@ -158,7 +158,7 @@ def write_checkpoint(path, flags, tensors, force=False):
     """A checkpoint of weights, for --init_from. flags: {name: value} of the model; tensors: (name, shape, read) in any order."""
     state = {"step": 0, "tokens_seen": 0, "loader_shard": 0, "loader_position": 0, "loader_epoch": 0, "loader_batches": 0,
              "adam_steps": 0, "loss_scale": 1, "loss_scale_good": 0, "sampler_state": 0, "best_val": "inf", "train_seconds": 0}
-    flags_text = "".join("--%s %s\n" % item for item in flags.items()).encode()
+    flags_text = "".join("--%s %s\n" % (name, shlex.quote(str(value))) for name, value in flags.items()).encode()
     state_text = "".join("%s=%s\n" % item for item in state.items()).encode()
     text = flags_text + state_text
     text += bytes(-(HEADER.size + len(text)) % ALIGN)

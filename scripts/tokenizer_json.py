@@ -63,7 +63,7 @@ def tokenizer_json(path, tokens, eot, length):
             continue
         parts = parts_of(token, ranks)
         if not parts:
-            stop("%s: id %d is not made of two tokens before it, so no tokenizer.json has it; export without this --tokenizer"
+            stop("%s: id %d is not made of two tokens before it, so no tokenizer.json has it; add --tokenizer none"
                  % (path, id))
         merges.append(["".join(chars[b] for b in part) for part in parts])
     split = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}

@@ -3,6 +3,7 @@ What test_export.sh needs of Python: files of other programs written and read wi
 
     equal A.ckpt B.ckpt          prints how many tensors are equal, bit for bit, and the names of those that are not
     llmc A.ckpt OUT.bin VERSION  a GPT-2 checkpoint in llm.c's format: 3 fp32, 5 bf16 (cut off, so only exact for such values)
+    foreign A.ckpt OUT.ckpt      the same and a tensor that no export knows
     layout A.ckpt DIR            prints 1 for each claim about DIR/model.safetensors that holds
     halve DIR TO                 TO: the same model in two files of F16, with the names and masks of OpenAI's files
     bf16                         prints whether rounding to bf16 and back agrees with arithmetic on the numbers
@@ -36,6 +37,13 @@ def llmc(path, out, version):
         for name in names + ["lnf.w", "lnf.b"]:
             data = ck.read(name).tobytes()
             file.write(data if version == "3" else b"".join(data[i + 2:i + 4] for i in range(0, len(data), 4)))
+
+
+def foreign(path, out):
+    """The same checkpoint and one tensor more."""
+    ck = files.Checkpoint(path)
+    rows = [(name, shape, lambda name=name: ck.read(name)) for name, shape in ck.shapes.items()]
+    files.write_checkpoint(out, ck.flags, rows + [("h.0.attn.q_norm.w", (3,), lambda: array("f", [1, 2, 3]))])
 
 
 def raw(path):
