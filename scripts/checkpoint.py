@@ -23,7 +23,7 @@ import zlib
 from array import array
 
 ALIGN = 64
-HEADER = struct.Struct("<8s6I2Q3II")  # magic, version, tensors, arrays, bytes of flags and state, crc, file bytes, payload, .., crc
+HEADER = struct.Struct("<8s6I2Q3II")  # magic, version, tensors, arrays, flags, state, crc | file bytes, payload | unused, crc
 ROW = struct.Struct("<48s4iQ3Q3I5I")  # name, ndim, 3 dims, elements, 3 offsets, 3 checksums
 MAGIC, VERSION = b"AHADCKP1", 1
 
