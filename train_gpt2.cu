@@ -12,6 +12,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/io/results.h"
 #include "llmc/io/sampler.h"
 #include "llmc/io/tokenizer_open.h"
+#include "llmc/model/init_from.cuh"
 #include "llmc/model/setup.cuh"
 #include "llmc/model/vocabulary.h"
 #include "llmc/optim/schedule.h"
@@ -56,6 +57,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     FLOAT(grad_clip, 0, 0, 1e9, "largest global gradient norm; 0 = no clipping")                                                  \
     CHOICE(nonfinite, "stop", "stop|skip", "a step whose loss or gradient is not finite: stop with exit code 3, or skip it")      \
     LONG(seed, 42, 0, INT64_MAX, "seed of the initial weights and of the samples")                                                \
+    STRING(init_from, "", "checkpoint whose weights a new run starts from (any run's, or of scripts/import_hf); empty = random")     \
     SECTION("Objective: multi-token prediction")                                                                                  \
     SWITCH(mtp_enabled, 0, "score the logits against tokens further ahead, too")                                                  \
     INT(mtp_max_steps, 2, 2, 8, "the farthest token: 2 = the next one and the one after it")                                      \
@@ -501,13 +503,30 @@ static int64_t resume_from_checkpoint(Trainer* t) {
     flags_parse_text(&old_flags, r.flags, path);
     Text changes = {0, 0, 0};
     int changed = flags_diff(&old_flags, &t->flags, &changes);
-    printf("resuming %s at step %lld%s\n%s", path, (long long)t->run.step, changed ? "; flags that changed:" : "",
+    printf("resuming %s at step %lld%s%s\n%s", path, (long long)t->run.step,
+           *t->o.init_from ? ", which leaves --init_from unread" : "", changed ? "; flags that changed:" : "",
            changed ? changes.data : "");
     text_free(&changes);
     flags_free(&old_flags);
     checkpoint_reader_close(&r);
     free(path);
     return t->run.step;
+}
+
+// A new run: random weights, or those of --init_from.
+static void start_weights(Trainer* t) {
+    const char* path = t->o.init_from;
+    CheckpointReader r;
+    model_init_weights(&t->model, (uint64_t)t->o.seed);
+    if (!*path) return;
+    if (!checkpoint_reader_open(&r, path)) fail("--init_from %s", r.error);
+    Options of_file;
+    FlagTable flags = options_table(&of_file);
+    flags_parse_text(&flags, r.flags, path);
+    Config c = config_from_options(&of_file);
+    init_from_file(&t->model, &r, path, &flags, &t->flags, &c);
+    flags_free(&flags);
+    checkpoint_reader_close(&r);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -677,7 +696,7 @@ static void open_run(Trainer* t) {
     if (o->sample_every && GPU_EXECUTION) model_plan_shape(m, 1, o->sequence_length);
     t->run = run_state_start();
     int64_t resumed = resume_from_checkpoint(t);
-    if (resumed < 0) model_init_weights(m, (uint64_t)o->seed);
+    if (resumed < 0) start_weights(t);
     objective_start(&t->objective, m, t->run.step);
     if (t->has_val && !own_val) sibling_validate(t, NULL);  // opens it
     loader_check(&t->train.loader);
