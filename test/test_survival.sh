@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# shellcheck disable=SC2154 # shared with survival.sh
+# What runs live through: signals, kill -9, full and read-only disks, lost shards, damaged checkpoints. Each ends in one sentence,
+# keeps the last good checkpoint, and `--resume auto` then ends where the run that nothing happened to ends.
+set -u
+. "$(dirname "$0")/survival.sh"
+says() { # what, expression, text
+    if grep -q -E -- "$2" <<<"$3"; then pass; else fail "$1: \"$2\" is not in: $3"; fi
+}
+stops() { # what, name, exit code, signal: how a run that was asked to stop has ended
+    local step
+    step=$(sed -n 's/^stopped by .* at step \([0-9]*\) of .*/\1/p' "$d/$2.out")
+    same "$1: exit code" "$code" "$3"
+    says "$1: last line" "^stopped by $4.* at step [0-9]+ of [0-9]+; $d/$2/step_[0-9]{8}.ckpt is saved: the same command goes on$" \
+        "$(tail -n 1 "$d/$2.out")"
+    if [ -e "$d/$2/$(printf 'step_%08d.ckpt' "${step:-0}")" ]; then pass; else fail "$1: there is no checkpoint of step $step"; fi
+    same "$1: training lines" "$(grep -c ' trn:' "$d/$2/main.log")" "$step"
+    same "$1: not in results.tsv" "$(cat "$d/$2-/results.tsv" 2>/dev/null)" ""
+}
+listens() { ((0x$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$run/status") & 0x4000)); } # it has a handler for SIGTERM
+trains() { grep -q '^s:5 trn' "$d/$1/main.log"; }
+
+# --- SIGTERM between micro-steps, with no other checkpoint; then on
+endless=(--num_iterations 20000)
+begin term "" "${endless[@]}" --save_every 0
+until_there trains term
+kill "$run"
+ended
+stops "SIGTERM" term 143 SIGTERM
+same "SIGTERM: files left" "$(leftovers term)" ""
+stopped=$(cat "$d/term/main.log")
+go term "" "${endless[@]}" --save_every 0 --num_iterations "$(($(grep -c ' trn:' <<<"$stopped") + 3))"
+same "SIGTERM: goes on after its last step" "$code$(grep ' trn:' "$d/term/main.log" | head -n -3 | cksum)" \
+    "0$(grep ' trn:' <<<"$stopped" | cksum)"
+says "without --output_dir: says so" '^stopped by SIGTERM at step [0-9]+ of 20000; nothing is saved without --output_dir$' \
+    "$(timeout --preserve-status 0.5 "$program" "${flags[@]}" "${endless[@]}" | tail -n 1)"
+
+# --- SIGINT while validating, in this precision and in another; SIGHUP while sampling; the run goes on as if nothing had been
+set -m # a background job of a shell without job control ignores SIGINT
+long=(--val_tokens 2000000 --val_batch_size 4)
+yes 'It was a long validation text. ' | head -c 2100000 >"$d/long"
+data/prepare --tokenizer bytes --out "$d/longval" "$d/long" >/dev/null
+for kind in "fp32 fp32" "bf16 fp32"; do
+    read -r precision val_precision <<<"$kind"
+    name=int-$precision
+    begin "$name" "" --precision "$precision" --val_precision "$val_precision" --input_val_bin "$d/longval_0*.bin" "${long[@]}" \
+        --val_loss_every 3 --num_iterations 5 --save_every 1
+    until_there listens
+    kill -INT "$run"
+    ended
+    stops "SIGINT in validation, $kind" "$name" 130 SIGINT
+    same "SIGINT in validation, $kind: nothing logged" "$(cat "$d/$name/main.log")" ""
+done
+set +m
+begin hup "" --sample_tokens 60000
+until_there grep -a -q '^sample at step 10' "$d/hup.out"
+kill -HUP "$run"
+ended
+stops "SIGHUP in a sample" hup 129 SIGHUP
+same "SIGHUP in a sample: at its step" "$(grep -a -c '^stopped by SIGHUP at step 10 of 30' "$d/hup.out")" 1
+go hup ""
+is_whole "SIGHUP in a sample" hup
+same "SIGHUP in a sample: samples" "$(grep -a '^sample' "$d/hup.out" | cksum)" "$(grep -a '^sample' "$d/whole.out" | cksum)"
+
+# --- the scripts around it: a signal for the script reaches the trainer, which saves and ends; neither starts it again
+printf '%s\n' '--num_iterations 20000' "--input_bin \"$d/train_0*.bin\"" '--save_every 0' >"$d/preset.txt"
+script() { # name: run.sh in the background
+    PROGRAM=$program RESTART_WAIT=0 scripts/run.sh "$d/preset.txt" "${flags[@]:2}" --num_iterations "$2" --save_every "$3" \
+        --output_dir "$d/$1" >"$d/$1.out" 2>"$d/$1.err" </dev/null &
+    run=$!
+}
+trainer() { pgrep -P "$run" -f -- "--output_dir $d/$1"; }
+mkdir -p "$d/script-" "$d/alone-"
+for how in script alone; do
+    script $how 20000 0
+    until_there trains $how
+    if [ $how = script ]; then kill "$run"; else kill "$(trainer alone)"; fi
+    ended
+    same "run.sh, SIGTERM to the $how: ends" "$code $(grep -c '^stopped by SIGTERM' "$d/$how.out")" "143 1"
+    same "run.sh, SIGTERM to the $how: once" "$(grep -c restart "$d/$how.err")" 0
+done
+mkdir -p "$d/crash-"
+script crash 3000 100
+until_there [ -e "$d/crash/step_00000100.ckpt" ]
+kill -9 "$(trainer crash)"
+until_there grep -q 'going on from its last checkpoint (restart 1)' "$d/crash.err"
+until_there grep -q '^resuming' "$d/crash.out"
+kill "$run"
+ended
+same "run.sh, kill -9: goes on, then stops" "$code $(grep -c '^stopped by SIGTERM' "$d/crash.out")" "143 1"
+echo 'slow:' >"$d/sweep.txt"
+scripts/sweep.sh "$d/sweep.txt" --seeds 3 --out "$d/sweep" -- "${flags[@]}" "${endless[@]}" --save_every 0 >"$d/sweep.out" 2>&1 </dev/null &
+run=$!
+until_there trains sweep/slow_s3
+kill "$run"
+ended
+same "sweep.sh, SIGTERM: exit code, checkpoints" "$code $(compgen -G "$d/sweep/slow_s3/*.ckpt" | wc -l)" "130 1"
+says "sweep.sh, SIGTERM: says how to go on" '^stopped; the same command goes on from here$' "$(cat "$d/sweep.out")"
+
+# --- a second signal does not wait for the checkpoint (its fsync, the fourth, sleeps), the echo of the first one does not count
+begin twice "fsync 4 sleep" "${endless[@]}" --save_every 0
+until_there trains twice
+kill "$run"
+until_there compgen -G "$d/twice/*.ckpt.tmp" >/dev/null
+kill "$run"
+sleep 0.6
+same "twice: the echo" "$(kill -0 "$run" && echo runs)" runs
+kill "$run"
+ended
+same "twice: exit code, checkpoints" "$code $(compgen -G "$d/twice/*.ckpt")" "143 "
+
+# --- kill -9 at six moments: inside a checkpoint, before it is renamed, after, in a log line, in the line of results.tsv, before
+# its end; each but the last in one run after the other
+for fault in "pwrite 100 kill" "rename 3 kill" "unlink 1 kill" "fflush 9 kill" "pwrite 3 kill" "write 2 kill"; do
+    go killed "$fault"
+    same "killed by $fault" "$code" 137
+done
+go killed ""
+is_whole "killed" killed
+go killed ""
+is_whole "done, and started once more" killed
+
+# --- a disk that is full: at a checkpoint (by a fault, by a limit), in the logs
+fails() { # what, name, sentence
+    same "$1: exit code" "$code" 1
+    says "$1: sentence" "^error: $3" "$(cat "$d/$2.err")"
+    same "$1: one sentence" "$(wc -l <"$d/$2.err")" 1
+    same "$1: files left" "$(leftovers "$2")" ""
+}
+recovers() { # what, name: the same run afterwards
+    go "$2" ""
+    is_whole "$1" "$2"
+}
+go full "pwrite 250 ENOSPC"
+fails "disk full" full "$d/full/step_000000[0-9]{2}.ckpt: cannot write: No space left on device; free some space or .*earlier checkpoints are whole"
+if compgen -G "$d/full/step_*.ckpt" >/dev/null; then pass; else fail "disk full: no checkpoint is left"; fi
+recovers "disk full" full
+(ulimit -f 100 && go limit "" && exit "$code")
+code=$?
+fails "file size limit" limit "$d/limit/step_00000004.ckpt: cannot write: File too large; "
+recovers "file size limit" limit
+go readonly "open 4 EROFS"
+fails "read-only" readonly "$d/readonly/step_000000[0-9]{2}.ckpt: cannot create its temporary file: Read-only file system; "
+recovers "read-only" readonly
+go logless "fflush 9 ENOSPC"
+same "logs that cannot be written: the run ends" "$code$(payload "$d/logless/$last")" "0$whole"
+same "logs that cannot be written: said once" "$(grep -c '^warning: .*cannot write the logs: No space left on device; the run goes on without' "$d/logless.err")" 1
+go unlisted "write 1 ENOSPC"
+says "results.tsv that cannot be written" "^warning: $d/unlisted-/results.tsv: cannot append this run: No space left" "$(cat "$d/unlisted.err")"
+same "results.tsv that cannot be written: no half line" "$(cat "$d/unlisted-/results.tsv")" ""
+go unlisted ""
+same "results.tsv: written when there is room" "$(results unlisted)" "$(results whole)"
+
+# --- a shard that is deleted, or cut, while the run reads the one before it (the first checkpoint's fsync waits for it)
+shard=$d/train_000001.bin
+for how in deleted cut; do
+    begin $how "fsync 4 nap"
+    until_there [ -e "$d/$how/step_00000004.ckpt.tmp" ]
+    cp "$shard" "$d/kept" && if [ $how = cut ]; then truncate -s 3000 "$shard"; else rm "$shard"; fi
+    ended
+    fails "a shard is $how" $how "$shard: was deleted, or changed its length, while the run went on; bring it back and go on with --resume auto"
+    go $how ""
+    case $how in
+        cut) fails "resumed while a shard is cut" cut "$shard: truncated: its header says" ;;
+        deleted) fails "resumed without a shard" deleted "cannot resume: the checkpoint was written with 2 token shards of .*, and the 1 that match" ;;
+    esac
+    cp "$d/kept" "$shard"
+    recovers "a shard is $how" $how
+done
+
+# --- the newest checkpoint is cut, or has a flipped bit: said, and the one before it serves
+for how in cut flipped; do
+    go $how-ckpt "rename 7 kill"
+    newest=$(cd "$d/$how-ckpt" && echo step_*.ckpt | sed 's/.* //')
+    if [ $how = cut ]; then
+        truncate -s -5000 "$d/$how-ckpt/$newest"
+        why="truncated: expected [0-9]+ bytes, found [0-9]+; use another one"
+    else
+        byte=$(od -An -t u1 -j 300000 -N 1 "$d/$how-ckpt/$newest")
+        printf '%b' "\\0$(printf %o $((byte ^ 8)))" | dd of="$d/$how-ckpt/$newest" bs=1 seek=300000 conv=notrunc 2>/dev/null
+        why="damaged: the checksum of tensor [a-z0-9._]+ is wrong; use another one"
+    fi
+    go $how-ckpt ""
+    says "checkpoint $how: warning" "^warning: $d/$how-ckpt/$newest: $why" "$(cat "$d/$how-ckpt.err")"
+    says "checkpoint $how: the one before" "^warning: trying the checkpoint before it" "$(cat "$d/$how-ckpt.err")"
+    is_whole "checkpoint $how" $how-ckpt
+done
+finish
