@@ -13,6 +13,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/io/sampler.h"
 #include "llmc/io/stop.h"
 #include "llmc/io/tokenizer_open.h"
+#include "llmc/model/nonfinite.cuh"
 #include "llmc/model/setup.cuh"
 #include "llmc/model/vocabulary.h"
 #include "llmc/optim/schedule.h"
@@ -55,6 +56,8 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     FLOAT(beta2, 0.95, 0, 0.999999, "AdamW: decay of the second moment")                                                          \
     FLOAT(adam_eps, 1e-8, 0, 1, "AdamW: epsilon")                                                                                 \
     FLOAT(grad_clip, 0, 0, 1e9, "largest global gradient norm; 0 = no clipping")                                                  \
+    FLOAT(skip_loss_z, 0, 0, 1e9, "skip a step whose loss lies this many standard deviations above its running mean; 0 = none")   \
+    FLOAT(skip_grad_z, 0, 0, 1e9, "the same of the gradient norm; both watch for 128 steps first; 0 = none")                      \
     CHOICE(nonfinite, "stop", "stop|skip", "a step whose loss or gradient is not finite: stop with exit code 3, or skip it")      \
     LONG(seed, 42, 0, INT64_MAX, "seed of the initial weights and of the samples")                                                \
     SECTION("Objective: multi-token prediction")                                                                                  \
@@ -442,6 +445,10 @@ static void save_checkpoint(Trainer* t) {
     t->run.shards_hash = shard_list_hash(&t->train.loader.shards, t->train.loader.shards.count);
     t->run.adam_steps = s.steps;
     t->run.loss_scale = s.scaler.scale, t->run.loss_scale_good = s.scaler.good_steps;
+    for (int k = 0; k < OUTLIERS; k++) {
+        t->run.outlier[k].mean = s.outliers[k].mean, t->run.outlier[k].variance = s.outliers[k].variance;
+        t->run.outlier[k].count = s.outliers[k].count;
+    }
     t->run.sampler_state = t->sampler.rng.state;
     logger_sync(&t->log);
     Text flags = {0, 0, 0};
@@ -514,6 +521,10 @@ static int64_t resume_from_checkpoint(Trainer* t) {
     StepState s = {};
     s.steps = (int)t->run.adam_steps;
     s.scaler.scale = (float)t->run.loss_scale, s.scaler.good_steps = (int)t->run.loss_scale_good;
+    for (int k = 0; k < OUTLIERS; k++) {
+        s.outliers[k].mean = (float)t->run.outlier[k].mean, s.outliers[k].variance = (float)t->run.outlier[k].variance;
+        s.outliers[k].count = (int)t->run.outlier[k].count;
+    }
     copy_to_device(m->state, &s, sizeof(s));
     t->sampler.rng.state = t->run.sampler_state;
     model_weights_changed(m);
@@ -531,15 +542,6 @@ static int64_t resume_from_checkpoint(Trainer* t) {
 // ---------------------------------------------------------------------------------------------------------------------
 // One step
 
-static bool all_finite(const float* device, size_t n) {
-    float* host = (float*)xmalloc(n * sizeof(float));
-    copy_to_host(host, device, n * sizeof(float));
-    bool finite = true;
-    for (size_t i = 0; i < n; i++) finite = finite && isfinite(host[i]);
-    free(host);
-    return finite;
-}
-
 static void micro_step(Trainer* t, int a) {
     feed_next(&t->train, t->model.stream);
     Micro micro = {t->train.tokens, t->train.order, t->o.batch_size, t->o.sequence_length, a > 0};
@@ -550,29 +552,19 @@ static void micro_step(Trainer* t, int a) {
 // shows, then ends the program.
 static void stop_nonfinite(Trainer* t, int64_t step) {
     Model* m = &t->model;
-    const char* tensor = "none: it did not repeat";
-    int a = 0;
+    NonFinite found = {};
+    int a = 0, last = t->o.grad_accumulation_steps - 1;
     logger_clear(&t->log);
     loader_restore(&t->train.loader, t->step_start);
     objective_start(&t->objective, m, step);
-    for (; a < t->o.grad_accumulation_steps; a++) {
+    for (;; a++) {
         micro_step(t, a);
         device_sync();
-        size_t N = (size_t)m->config.B * m->config.T;
-        tensor = NULL;
-        for (int k = 0; k < STEP_LOSSES; k++) {
-            if (targets_slots(m) >> k & 1 && !all_finite(m->losses + k * N, N)) tensor = "the loss";
-        }
-        for (int id = m->table.count - 1; id >= 0 && !tensor; id--) {
-            if (!all_finite(grad(m, id), m->table.rows[id].size)) tensor = m->table.rows[id].name;
-        }
-        if (tensor) break;
+        found = nonfinite_find(m, targets_slots(m), targets_idle(m));
+        if (found.name || a == last) break;
     }
-    fprintf(stderr,
-            "error: step %lld, micro-step %d: not finite: %s; the weights are as before this step; "
-            "lower --learning_rate, add --grad_clip 1, or go on with --nonfinite skip\n",
-            (long long)step, a, tensor ? tensor : "the gradient norm");
-    exit(EXIT_NONFINITE);
+    size_t tokens = (size_t)m->config.B * m->config.T + t->train.loader.look_ahead;
+    nonfinite_stop(&found, step, a, t->o.output_dir, t->train.tokens, tokens);
 }
 
 // Logs the step whose state has reached the host.
@@ -595,6 +587,8 @@ static void report_step(Trainer* t) {
     r.train_seconds = t->run.train_seconds;
     r.tokens_per_second = (double)tokens_per_step(&t->o) / seconds;
     if (PRECISION == PRECISION_FP16) step_record_add(&r, "loss_scale", s->scaler.scale);
+    if (t->o.skip_loss_z > 0) step_record_add(&r, "loss_z", s->outliers[OUTLIER_LOSS].z);
+    if (t->o.skip_grad_z > 0) step_record_add(&r, "norm_z", s->outliers[OUTLIER_NORM].z);
     if (s->skip) step_record_add(&r, "skipped", 1);
     objective_log_step(&t->objective, step, s->losses, &r);
     bool last = step + 1 == t->o.num_iterations;
@@ -621,6 +615,7 @@ static bool train_step(Trainer* t, int64_t step) {
                                     o->learning_rate, o->warmup_iters, o->warmdown_iters, o->final_lr_frac);
     in.beta1 = (float)o->beta1, in.beta2 = (float)o->beta2, in.eps = (float)o->adam_eps;
     in.weight_decay = (float)o->weight_decay, in.grad_clip = (float)o->grad_clip;
+    in.skip_z[OUTLIER_LOSS] = (float)o->skip_loss_z, in.skip_z[OUTLIER_NORM] = (float)o->skip_grad_z;
     in.scale_loss = PRECISION == PRECISION_FP16;
     in.halt = !strcmp(o->nonfinite, "stop");
     objective_loss_factors(m, o->grad_accumulation_steps, in.loss_factor);

@@ -6,7 +6,7 @@ export OMP_NUM_THREADS=1
 flags=("${shards[@]}" --tokenizer "$d/train_tokenizer.bin"
     --n_layer 2 --n_head 2 --n_embd 32 --vocab_size 257 --sequence_length 32 --batch_size 4 --grad_accumulation_steps 2
     --num_iterations 30 --learning_rate 0.003 --warmup_iters 4 --warmdown_iters 10 --weight_decay 0.1 --val_loss_every 10
-    --val_batch_size 4 --val_tokens 512 --save_every 4 --keep_checkpoints 2 --sample_every 10 --sample_tokens 3)
+    --val_batch_size 4 --val_tokens 512 --save_every 4 --keep_checkpoints 2 --sample_every 10 --sample_tokens 3 --top_k 5) # so that no sample ends by itself
 last=step_00000030.ckpt
 faults=$d/faults.so
 if ! ${CC:-gcc} -shared -fPIC -O1 test/faults.c -o "$faults" -ldl; then
@@ -32,9 +32,9 @@ ended() { # its exit code in $code
     code=$?
 }
 go() { begin "$@" && ended; }
-until_there() { # command...: until it is true; 10 s at most
+until_there() { # command...: until it is true; a minute at most
     local i
-    for ((i = 0; i < 1000; i++)); do
+    for ((i = 0; i < 6000; i++)); do
         if "$@" 2>/dev/null; then return; fi
         sleep 0.01
     done

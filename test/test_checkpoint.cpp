@@ -37,6 +37,7 @@ static RunState make_state(void) {
     RunState s = run_state_start();
     s.step = STEP, s.tokens_seen = 629145600, s.adam_steps = STEP - 2, s.loss_scale_good = 17;
     s.loader[0] = 3, s.loader[1] = 98304, s.loader[2] = 1, s.loader[3] = 9600;
+    s.outlier[0] = {3.25, 1e-9, 128}, s.outlier[1] = {0.5, 0.0, 3};
     s.shards = 5, s.shards_hash = 0x8000000000000001ull;
     s.loss_scale = 32768, s.sampler_state = 0xFEDCBA9876543210ull, s.train_seconds = 1234.1000000000001;
     return s;

@@ -17,7 +17,7 @@ stops() { # what, name, exit code, signal: how a run that was asked to stop has 
     same "$1: training lines" "$(grep -c ' trn:' "$d/$2/main.log")" "$step"
     same "$1: not in results.tsv" "$(cat "$d/$2-/results.tsv" 2>/dev/null)" ""
 }
-listens() { ((0x$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$run/status") & 0x4000)); } # it has a handler for SIGTERM
+listens() { (((0x$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$run/status") & 0x4003) == 0x4003)); } # handlers for SIGHUP, SIGINT, SIGTERM
 trains() { grep -q '^s:5 trn' "$d/$1/main.log"; }
 
 # --- SIGTERM between micro-steps, with no other checkpoint; then on
@@ -167,6 +167,53 @@ for how in deleted cut; do
     cp "$d/kept" "$shard"
     recovers "a shard is $how" $how
 done
+
+# --- outliers: 150 steps of text, then 10 of digits, then text again. The steps of digits change nothing, and the detector goes
+# through a checkpoint
+data/make_corpus --bytes 19500 --seed 7 --out "$d/part0" >/dev/null 2>&1
+seq 1 1000 | tr '\n' '7' | head -c 1380 >"$d/part1"
+for part in 0 1; do data/prepare --tokenizer bytes --out "$d/mixed$part" "$d/part$part" >/dev/null; done
+spiked=(--input_bin "$d/mixed[01]_0*.bin" --grad_accumulation_steps 1 --num_iterations 165 --val_loss_every 0 --sample_every 0
+    --save_every 5 --keep_checkpoints 0 --warmdown_iters 0)
+digits=$((($(stat -c %s "$d/mixed0_000000.bin") - 1024) / 2 / 128)) # the step that reads the first of them
+go spiked "" "${spiked[@]}" --skip_loss_z 4
+left_out=$(sed -n 's/^s:\([0-9]*\) trn.*skipped:1.*/\1/p' "$d/spiked/main.log" | tr '\n' ' ')
+says "outliers: the first of them" "^$digits $((digits + 1)) $((digits + 2)) " "$left_out"
+same "outliers: all are skipped, and nothing else" "$(wc -w <<<"$left_out") $(awk '{print $NF}' <<<"$left_out")" \
+    "$(wc -w <<<"$left_out") $((digits + $(wc -w <<<"$left_out") - 1))"
+before=$(((digits + 4) / 5 * 5))
+checkpoint() { printf '%s/%s/step_%08d.ckpt' "$d" "$1" "$2"; }
+same "outliers: they change nothing" "$(payload "$(checkpoint spiked $((before + 5)))")" "$(payload "$(checkpoint spiked $before)")"
+same "outliers: steps that Adam counts" "$(head -c 5000 "$(checkpoint spiked 165)" | grep -a -c "^adam_steps=$((165 - $(wc -w <<<"$left_out")))$")" 1
+spiked_log=$(logged spiked) spiked_end=$(payload "$(checkpoint spiked 165)")
+for from in 60 $before; do # while it watches; among the outliers
+    for ((s = from + 5; s <= 165; s += 5)); do rm -f "$(checkpoint spiked "$s")"; done
+    go spiked "" "${spiked[@]}" --skip_loss_z 4
+    same "outliers: resumed at $from: log" "$(logged spiked)" "$spiked_log"
+    same "outliers: resumed at $from: weights" "$(payload "$(checkpoint spiked 165)")" "$spiked_end"
+done
+go free "" "${spiked[@]}" --save_every 165
+go wide "" "${spiked[@]}" --save_every 165 --skip_loss_z 1e9 --skip_grad_z 1e9
+same "outliers: a limit that nothing reaches changes nothing" "$(payload "$(checkpoint wide 165)")" "$(payload "$(checkpoint free 165)")"
+same "outliers: off: nothing in the log" "$(grep -c '_z:\|skipped' "$d/free/main.log")" 0
+same "outliers: both are logged" "$(grep -c ' loss_z:.* norm_z:' "$d/wide/main.log")" 165
+
+# --- a step that is not finite: what, where, and its batch in a file that a run can read
+wild=(--learning_rate 100 --warmup_iters 0 --lr_schedule constant --num_iterations 400 --adam_eps 0 --weight_decay 10 --save_every 0
+    --sample_every 0 --val_loss_every 0)
+go wild "" "${wild[@]}"
+same "not finite: exit code" "$code" 3
+says "not finite: what and where" "^error: step [0-9]+, micro-step [01]: not finite: [a-z ]+[a-z0-9.]+.*: [0-9]+ NaN and [0-9]+ infinite of [0-9]+ values, the first is value [0-9]+, .*; the batch is in $d/wild/nonfinite_step_[0-9]+.bin; " \
+    "$(cat "$d/wild.err")"
+bad=$(compgen -G "$d/wild/nonfinite_step_*.bin")
+step=${bad##*_} micro=$(sed -n 's/.*micro-step \([01]\):.*/\1/p' "$d/wild.err")
+at=$(((2 * ${step%.bin} + micro) * 128))
+same "not finite: its tokens" "$(tail -c +1025 "$bad" | cksum)" "$(tail -c +$((1025 + 2 * at)) "$d/train_000000.bin" | head -c 258 | cksum)"
+go again "" --input_bin "$bad" --num_iterations 2
+same "not finite: a run reads the batch" "$code" 0
+go unwritten "open 1 ENOSPC" "${wild[@]}"
+same "not finite, disk full: exit code" "$code" 3
+says "not finite, disk full: says both" "not finite: .*; the batch could not be written to .*: No space left on device; " "$(cat "$d/unwritten.err")"
 
 # --- the newest checkpoint is cut, or has a flipped bit: said, and the one before it serves
 for how in cut flipped; do

@@ -21,6 +21,10 @@ typedef struct {
     uint64_t sampler_state;  // generator of the samples printed while training
     double best_val;         // lowest validation loss so far, nats; INFINITY before the first
     double train_seconds;    // validation and checkpoints off the clock
+    struct {
+        double mean, variance;
+        int64_t count;
+    } outlier[2];  // of the loss, of the gradient norm (guard.h)
 } RunState;
 
 typedef struct {
@@ -44,6 +48,12 @@ static const RunStateField run_state_fields[] = {
     {"best_val", 'd', offsetof(RunState, best_val), false},
     {"train_seconds", 'd', offsetof(RunState, train_seconds), false},
     {"shards", 'i', offsetof(RunState, shards), true},
+    {"outlier_loss_mean", 'd', offsetof(RunState, outlier[0].mean), true},
+    {"outlier_loss_variance", 'd', offsetof(RunState, outlier[0].variance), true},
+    {"outlier_loss_count", 'i', offsetof(RunState, outlier[0].count), true},
+    {"outlier_norm_mean", 'd', offsetof(RunState, outlier[1].mean), true},
+    {"outlier_norm_variance", 'd', offsetof(RunState, outlier[1].variance), true},
+    {"outlier_norm_count", 'i', offsetof(RunState, outlier[1].count), true},
     {"shards_hash", 'u', offsetof(RunState, shards_hash), true},
 };
 enum { RUN_STATE_FIELDS = sizeof(run_state_fields) / sizeof(run_state_fields[0]) };
