@@ -21,22 +21,28 @@ listens() { (((0x$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$run/status") & 0x4
 trains() { grep -q '^s:5 trn' "$d/$1/main.log"; }
 
 # --- SIGTERM between micro-steps, with no other checkpoint; then on
-endless=(--num_iterations 20000)
+endless=(--num_iterations 20000 --warmdown_iters 0 --grad_accumulation_steps 8)
 begin term "" "${endless[@]}" --save_every 0
 until_there trains term
 kill "$run"
 ended
 stops "SIGTERM" term 143 SIGTERM
 same "SIGTERM: files left" "$(leftovers term)" ""
-stopped=$(cat "$d/term/main.log")
-go term "" "${endless[@]}" --save_every 0 --num_iterations "$(($(grep -c ' trn:' <<<"$stopped") + 3))"
-same "SIGTERM: goes on after its last step" "$code$(grep ' trn:' "$d/term/main.log" | head -n -3 | cksum)" \
-    "0$(grep ' trn:' <<<"$stopped" | cksum)"
-says "without --output_dir: says so" '^stopped by SIGTERM at step [0-9]+ of 20000; nothing is saved without --output_dir$' \
-    "$(timeout --preserve-status 0.5 "$program" "${flags[@]}" "${endless[@]}" | tail -n 1)"
+steps=$(($(grep -c ' trn:' "$d/term/main.log") + 3))
+for name in term straight; do go $name "" "${endless[@]}" --num_iterations $steps --save_every $steps; done
+same "SIGTERM: goes on: weights" "$code $(payload "$d/term/$(printf 'step_%08d.ckpt' $steps)")" \
+    "0 $(payload "$d/straight/$(printf 'step_%08d.ckpt' $steps)")"
+same_lines "SIGTERM: goes on: main.log" "$(logged term)" "$(logged straight)"
 
 # --- SIGINT while validating, in this precision and in another; SIGHUP while sampling; the run goes on as if nothing had been
 set -m # a background job of a shell without job control ignores SIGINT
+"$program" "${flags[@]}" "${endless[@]}" >"$d/nowhere.out" 2>&1 </dev/null &
+run=$!
+until_there listens
+kill "$run"
+ended
+says "without --output_dir: says so" '^stopped by SIGTERM at step [0-9]+ of 20000; nothing is saved without --output_dir$' \
+    "$(tail -n 1 "$d/nowhere.out")"
 long=(--val_tokens 2000000 --val_batch_size 4)
 yes 'It was a long validation text. ' | head -c 2100000 >"$d/long"
 data/prepare --tokenizer bytes --out "$d/longval" "$d/long" >/dev/null
@@ -101,8 +107,8 @@ says "sweep.sh, SIGTERM: says how to go on" '^stopped; the same command goes on 
 begin twice "fsync 4 sleep" "${endless[@]}" --save_every 0
 until_there trains twice
 kill "$run"
-until_there compgen -G "$d/twice/*.ckpt.tmp" >/dev/null
 kill "$run"
+until_there compgen -G "$d/twice/*.ckpt.tmp" >/dev/null
 sleep 0.6
 same "twice: the echo" "$(kill -0 "$run" && echo runs)" runs
 kill "$run"
@@ -189,7 +195,7 @@ spiked_log=$(logged spiked) spiked_end=$(payload "$(checkpoint spiked 165)")
 for from in 60 $before; do # while it watches; among the outliers
     for ((s = from + 5; s <= 165; s += 5)); do rm -f "$(checkpoint spiked "$s")"; done
     go spiked "" "${spiked[@]}" --skip_loss_z 4
-    same "outliers: resumed at $from: log" "$(logged spiked)" "$spiked_log"
+    same_lines "outliers: resumed at $from: log" "$(logged spiked)" "$spiked_log"
     same "outliers: resumed at $from: weights" "$(payload "$(checkpoint spiked 165)")" "$spiked_end"
 done
 go free "" "${spiked[@]}" --save_every 165

@@ -3,7 +3,7 @@
 # Kills a run with SIGKILL at 100 moments, and resumes it each time until it is done: 60 moments are calls that write (any of those in
 # test/faults.c, picked by a seed), half of the bytes of a write written; 40 are times. Whatever the moment, the end is the end of the
 # run that was never killed: weights and moments bit for bit, every line of main.log and metrics.jsonl once, one line in
-# results.tsv, no file left over. Needs nothing but the build; about two minutes. SEED=2 KILLS=100 take other moments, or more.
+# results.tsv, no file left over. Needs nothing but the build; two minutes or so. SEED=2 KILLS=100 take other moments, or more.
 set -u
 . "$(dirname "$0")/../survival.sh"
 RANDOM=${SEED:-1}
