@@ -11,8 +11,10 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/io/logger.h"
 #include "llmc/io/results.h"
 #include "llmc/io/sampler.h"
+#include "llmc/io/stop.h"
 #include "llmc/io/tokenizer_open.h"
 #include "llmc/model/init_from.cuh"
+#include "llmc/model/nonfinite.cuh"
 #include "llmc/model/setup.cuh"
 #include "llmc/model/vocabulary.h"
 #include "llmc/optim/schedule.h"
@@ -55,6 +57,8 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     FLOAT(beta2, 0.95, 0, 0.999999, "AdamW: decay of the second moment")                                                          \
     FLOAT(adam_eps, 1e-8, 0, 1, "AdamW: epsilon")                                                                                 \
     FLOAT(grad_clip, 0, 0, 1e9, "largest global gradient norm; 0 = no clipping")                                                  \
+    FLOAT(skip_loss_z, 0, 0, 1e9, "skip a step whose loss lies this many standard deviations above its running mean; 0 = none")   \
+    FLOAT(skip_grad_z, 0, 0, 1e9, "the same of the gradient norm; both watch for 128 steps first; 0 = none")                      \
     CHOICE(nonfinite, "stop", "stop|skip", "a step whose loss or gradient is not finite: stop with exit code 3, or skip it")      \
     LONG(seed, 42, 0, INT64_MAX, "seed of the initial weights and of the samples")                                                \
     STRING(init_from, "", "checkpoint whose weights a new run starts from (any run's, or of scripts/import_hf); empty = random")     \
@@ -174,6 +178,7 @@ typedef struct {
     LoaderState step_start;  // where the step that is running began to read
     StepState* mirror;       // host copy of the device's step state (page-locked on a GPU)
     int64_t pending;         // step whose state is on its way to the mirror, -1: none
+    int64_t saved, first;    // step of the newest checkpoint, -1: none; step that this process ran first
 #if GPU_EXECUTION
     cudaEvent_t mirrored;
 #endif
@@ -247,13 +252,15 @@ static void zero_losses(Model* m, int offsets) {
 }
 
 // means (offsets): mean loss in nats of the tokens 1, 2, .. ahead, over the first `tokens` positions of the validation shards.
-static void validate(Model* m, Feed* val, int rows, int T, int64_t tokens, double* means) {
+// Gives up, and returns false, when *stop is set meanwhile.
+static bool validate(Model* m, Feed* val, int rows, int T, int64_t tokens, const volatile sig_atomic_t* stop, double* means) {
     int B = val->loader.B, offsets = val->loader.look_ahead;  // as objective_offsets
     loader_reset(&val->loader);
     zero_losses(m, offsets);
     for (int64_t done = 0; done < tokens; done += (int64_t)B * T) {
         feed_next(val, m->stream);
         for (int b = 0; b < B; b += rows) {
+            if (*stop) return false;
             Micro micro = {val->tokens + (size_t)b * T, NULL, rows, T, true};
             model_forward(m, micro.tokens, rows, T);
             head_loss(m, &micro, measured_targets(m, &micro, offsets), 0.0f, false);
@@ -270,6 +277,7 @@ static void validate(Model* m, Feed* val, int rows, int T, int64_t tokens, doubl
         means[k] = sum / (double)tokens;
     }
     free(losses);
+    return true;
 }
 
 // Opens the validation shards and refuses to score any token twice.
@@ -294,7 +302,8 @@ typedef struct {
 
 // Validation in this variant's precision for a trainer in another: the model has the trainer's fp32 masters (device memory) and
 // its own activations, one layer's worth. *handle is NULL at the first call, which opens everything and measures nothing.
-extern "C" void PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** argv, const float* masters, double* means) {
+extern "C" bool PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** argv, const float* masters,
+                                                const volatile sig_atomic_t* stop, double* means) {
     Evaluator* e = (Evaluator*)*handle;
     int T;
     if (!e) {
@@ -314,21 +323,22 @@ extern "C" void PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** 
         model_allocate(&e->model, false, false);
         model_plan_shape(&e->model, c.B, T);
         open_validation(&e->val, &e->o, T, objective_offsets(&objective));
-        return;
+        return true;
     }
     T = e->val.loader.T;
     model_weights_changed(&e->model);
-    validate(&e->model, &e->val, e->model.config.B, T, e->o.val_tokens, means);
+    return validate(&e->model, &e->val, e->model.config.B, T, e->o.val_tokens, stop, means);
 }
-extern "C" void SIBLING(ahead_validate, fp32)(void**, int, char**, const float*, double*);
-extern "C" void SIBLING(ahead_validate, bf16)(void**, int, char**, const float*, double*);
-extern "C" void SIBLING(ahead_validate, fp16)(void**, int, char**, const float*, double*);
+typedef bool SiblingValidate(void**, int, char**, const float*, const volatile sig_atomic_t*, double*);
+extern "C" SiblingValidate SIBLING(ahead_validate, fp32), SIBLING(ahead_validate, bf16), SIBLING(ahead_validate, fp16);
 
-static void sibling_validate(Trainer* t, double* means) {
+static bool sibling_validate(Trainer* t, double* means) {
     const char* p = t->o.val_precision;
-    if (!strcmp(p, "fp32")) SIBLING(ahead_validate, fp32)(&t->evaluator, t->argc, t->argv, t->model.masters, means);
-    else if (!strcmp(p, "bf16")) SIBLING(ahead_validate, bf16)(&t->evaluator, t->argc, t->argv, t->model.masters, means);
-    else SIBLING(ahead_validate, fp16)(&t->evaluator, t->argc, t->argv, t->model.masters, means);
+    void** e = &t->evaluator;
+    const float* masters = t->model.masters;
+    if (!strcmp(p, "fp32")) return SIBLING(ahead_validate, fp32)(e, t->argc, t->argv, masters, &stop_signal, means);
+    if (!strcmp(p, "bf16")) return SIBLING(ahead_validate, bf16)(e, t->argc, t->argv, masters, &stop_signal, means);
+    return SIBLING(ahead_validate, fp16)(e, t->argc, t->argv, masters, &stop_signal, means);
 }
 
 static double peak_memory_mb(void) {
@@ -350,12 +360,15 @@ static void clock_stop(Trainer* t) {
 }
 static void clock_start(Trainer* t) { t->clock = wall_seconds(); }
 
-static void run_validation(Trainer* t, int64_t step) {
+// False when a signal asks to stop: then nothing was logged.
+static bool run_validation(Trainer* t, int64_t step) {
     clock_stop(t);
     bool own = !strcmp(t->o.val_precision, PRECISION_NAME);
     double means[STEP_TOKENS];
-    if (own) validate(&t->model, &t->val, t->val_rows, t->val_T, t->o.val_tokens, means);
-    else sibling_validate(t, means);
+    bool whole = own ? validate(&t->model, &t->val, t->val_rows, t->val_T, t->o.val_tokens, &stop_signal, means)
+                     : sibling_validate(t, means);
+    clock_start(t);
+    if (!whole) return false;
     t->val_loss = means[0];
     if (t->val_loss < t->run.best_val) t->run.best_val = t->val_loss;
     StepRecord r = step_record(step);
@@ -365,14 +378,15 @@ static void run_validation(Trainer* t, int64_t step) {
     r.peak_memory_mb = peak_memory_mb();
     logger_val(&t->log, &r);
     clock_start(t);
+    return true;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Samples
 
 // Prints `count` tokens that continue the prompt. The window is the last sequence_length tokens; causality makes what lies
-// behind the current position irrelevant, so a GPU always runs the one planned length.
-static void run_sample(Trainer* t, int64_t step) {
+// behind the current position irrelevant, so a GPU always runs the one planned length. False when a signal asks to stop.
+static bool run_sample(Trainer* t, int64_t step) {
     Model* m = &t->model;
     int T = m->config.T, V = m->config.V, count = 0, eot = t->tokenizer.eot;
     uint16_t* prompt = NULL;
@@ -386,7 +400,7 @@ static void run_sample(Trainer* t, int64_t step) {
     clock_stop(t);
     logger_clear(&t->log);
     printf("sample at step %lld: %s", (long long)step, t->o.prompt);
-    while (count < total) {
+    while (count < total && !stop_signal) {
         int length = count < T ? count : T, first = count - length;
         int run_T = GPU_EXECUTION ? T : (int)round_up((size_t)length, 16);
         if (run_T > T) run_T = T;
@@ -408,6 +422,7 @@ static void run_sample(Trainer* t, int64_t step) {
     device_free(device_ids, (size_t)T * sizeof(int));
     free(ids), free(window), free(probs), free(prompt);
     clock_start(t);
+    return !stop_signal;
 }
 
 static void open_tokenizer(Trainer* t) {
@@ -428,8 +443,14 @@ static void save_checkpoint(Trainer* t) {
     LoaderState l = loader_state(&t->train.loader);
     t->run.loader[0] = l.shard, t->run.loader[1] = (int64_t)l.position;
     t->run.loader[2] = (int64_t)l.epoch, t->run.loader[3] = (int64_t)l.batches;
+    t->run.shards = t->train.loader.shards.count;
+    t->run.shards_hash = shard_list_hash(&t->train.loader.shards, t->train.loader.shards.count);
     t->run.adam_steps = s.steps;
     t->run.loss_scale = s.scaler.scale, t->run.loss_scale_good = s.scaler.good_steps;
+    for (int k = 0; k < OUTLIERS; k++) {
+        t->run.outlier[k].mean = s.outliers[k].mean, t->run.outlier[k].variance = s.outliers[k].variance;
+        t->run.outlier[k].count = s.outliers[k].count;
+    }
     t->run.sampler_state = t->sampler.rng.state;
     logger_sync(&t->log);
     Text flags = {0, 0, 0};
@@ -449,6 +470,7 @@ static void save_checkpoint(Trainer* t) {
     free(host);
     if (checkpoint_writer_close(&w)) checkpoint_prune(t->o.output_dir, t->o.keep_checkpoints, 0, t->run.step);
     else fail("%s", w.error);
+    t->saved = t->run.step;
     free(path);
     text_free(&flags);
     clock_start(t);
@@ -489,18 +511,25 @@ static int64_t resume_from_checkpoint(Trainer* t) {
     free(host);
     cells_check(m, path);
     t->run = r.state;
+    Options old_options;
+    FlagTable old_flags = options_table(&old_options);
+    flags_parse_text(&old_flags, r.flags, path);
+    if (!strcmp(old_options.input_bin, t->o.input_bin)) {
+        shard_list_same(&t->train.loader.shards, t->o.input_bin, t->run.shards, t->run.shards_hash);
+    }
     LoaderState l = {(uint32_t)t->run.loader[0], 0, (uint64_t)t->run.loader[1], (uint64_t)t->run.loader[2],
                      (uint64_t)t->run.loader[3]};
     loader_restore(&t->train.loader, l);
     StepState s = {};
     s.steps = (int)t->run.adam_steps;
     s.scaler.scale = (float)t->run.loss_scale, s.scaler.good_steps = (int)t->run.loss_scale_good;
+    for (int k = 0; k < OUTLIERS; k++) {
+        s.outliers[k].mean = (float)t->run.outlier[k].mean, s.outliers[k].variance = (float)t->run.outlier[k].variance;
+        s.outliers[k].count = (int)t->run.outlier[k].count;
+    }
     copy_to_device(m->state, &s, sizeof(s));
     t->sampler.rng.state = t->run.sampler_state;
     model_weights_changed(m);
-    Options old_options;
-    FlagTable old_flags = options_table(&old_options);
-    flags_parse_text(&old_flags, r.flags, path);
     Text changes = {0, 0, 0};
     int changed = flags_diff(&old_flags, &t->flags, &changes);
     printf("resuming %s at step %lld%s%s\n%s", path, (long long)t->run.step,
@@ -532,15 +561,6 @@ static void start_weights(Trainer* t) {
 // ---------------------------------------------------------------------------------------------------------------------
 // One step
 
-static bool all_finite(const float* device, size_t n) {
-    float* host = (float*)xmalloc(n * sizeof(float));
-    copy_to_host(host, device, n * sizeof(float));
-    bool finite = true;
-    for (size_t i = 0; i < n; i++) finite = finite && isfinite(host[i]);
-    free(host);
-    return finite;
-}
-
 static void micro_step(Trainer* t, int a) {
     feed_next(&t->train, t->model.stream);
     Micro micro = {t->train.tokens, t->train.order, t->o.batch_size, t->o.sequence_length, a > 0};
@@ -551,29 +571,19 @@ static void micro_step(Trainer* t, int a) {
 // shows, then ends the program.
 static void stop_nonfinite(Trainer* t, int64_t step) {
     Model* m = &t->model;
-    const char* tensor = "none: it did not repeat";
-    int a = 0;
+    NonFinite found = {};
+    int a = 0, last = t->o.grad_accumulation_steps - 1;
     logger_clear(&t->log);
     loader_restore(&t->train.loader, t->step_start);
     objective_start(&t->objective, m, step);
-    for (; a < t->o.grad_accumulation_steps; a++) {
+    for (;; a++) {
         micro_step(t, a);
         device_sync();
-        size_t N = (size_t)m->config.B * m->config.T;
-        tensor = NULL;
-        for (int k = 0; k < STEP_LOSSES; k++) {
-            if (targets_slots(m) >> k & 1 && !all_finite(m->losses + k * N, N)) tensor = "the loss";
-        }
-        for (int id = m->table.count - 1; id >= 0 && !tensor; id--) {
-            if (!all_finite(grad(m, id), m->table.rows[id].size)) tensor = m->table.rows[id].name;
-        }
-        if (tensor) break;
+        found = nonfinite_find(m, targets_slots(m), targets_idle(m));
+        if (found.name || a == last) break;
     }
-    fprintf(stderr,
-            "error: step %lld, micro-step %d: not finite: %s; the weights are as before this step; "
-            "lower --learning_rate, add --grad_clip 1, or go on with --nonfinite skip\n",
-            (long long)step, a, tensor ? tensor : "the gradient norm");
-    exit(EXIT_NONFINITE);
+    size_t tokens = (size_t)m->config.B * m->config.T + t->train.loader.look_ahead;
+    nonfinite_stop(&found, step, a, t->o.output_dir, t->train.tokens, tokens);
 }
 
 // Logs the step whose state has reached the host.
@@ -596,6 +606,8 @@ static void report_step(Trainer* t) {
     r.train_seconds = t->run.train_seconds;
     r.tokens_per_second = (double)tokens_per_step(&t->o) / seconds;
     if (PRECISION == PRECISION_FP16) step_record_add(&r, "loss_scale", s->scaler.scale);
+    if (t->o.skip_loss_z > 0) step_record_add(&r, "loss_z", s->outliers[OUTLIER_LOSS].z);
+    if (t->o.skip_grad_z > 0) step_record_add(&r, "norm_z", s->outliers[OUTLIER_NORM].z);
     if (s->skip) step_record_add(&r, "skipped", 1);
     objective_log_step(&t->objective, step, s->losses, &r);
     bool last = step + 1 == t->o.num_iterations;
@@ -603,11 +615,18 @@ static void report_step(Trainer* t) {
     if (!last) logger_progress(&t->log, &r);
 }
 
-static void train_step(Trainer* t, int64_t step) {
+// False when a signal asks to stop between two micro-steps: then it is as if the step had not begun.
+static bool train_step(Trainer* t, int64_t step) {
     Model* m = &t->model;
     const Options* o = &t->o;
     LoaderState start = loader_state(&t->train.loader);
-    for (int a = 0; a < o->grad_accumulation_steps; a++) micro_step(t, a);
+    for (int a = 0; a < o->grad_accumulation_steps; a++) {
+        if (stop_signal) {
+            loader_restore(&t->train.loader, start);
+            return false;
+        }
+        micro_step(t, a);
+    }
     if (GPU_EXECUTION) report_step(t);  // of the step before: the device has work queued while the host writes logs
     t->step_start = start;
     StepInputs in = {};
@@ -615,6 +634,7 @@ static void train_step(Trainer* t, int64_t step) {
                                     o->learning_rate, o->warmup_iters, o->warmdown_iters, o->final_lr_frac);
     in.beta1 = (float)o->beta1, in.beta2 = (float)o->beta2, in.eps = (float)o->adam_eps;
     in.weight_decay = (float)o->weight_decay, in.grad_clip = (float)o->grad_clip;
+    in.skip_z[OUTLIER_LOSS] = (float)o->skip_loss_z, in.skip_z[OUTLIER_NORM] = (float)o->skip_grad_z;
     in.scale_loss = PRECISION == PRECISION_FP16;
     in.halt = !strcmp(o->nonfinite, "stop");
     objective_loss_factors(m, o->grad_accumulation_steps, in.loss_factor);
@@ -629,6 +649,7 @@ static void train_step(Trainer* t, int64_t step) {
     t->run.step = step + 1;
     t->run.tokens_seen += tokens_per_step(o);
     if (!GPU_EXECUTION) report_step(t);
+    return true;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -711,6 +732,7 @@ static void open_run(Trainer* t) {
     t->mirror = (StepState*)xcalloc(sizeof(StepState));
 #endif
     t->pending = -1;
+    t->saved = resumed;
     t->val_loss = NAN;
 }
 
@@ -737,15 +759,26 @@ static void close_run(Trainer* t) {
                    isinf(t->run.best_val) ? NAN : t->run.best_val,
                    peak,
                    o->output_dir,
-                   flags.data};
+                   flags.data,
+                   t->saved == t->run.step && t->first == t->run.step};
     results_append(path.data, &r);
     text_free(&path);
     text_free(&flags);
 }
 
+// A signal came. What step run.step had begun is run again by whoever goes on, its samples from `sampler_state` on.
+static void stop_run(Trainer* t, uint64_t sampler_state) {
+    report_step(t);
+    t->sampler.rng.state = sampler_state;
+    if (*t->o.output_dir && t->saved != t->run.step) save_checkpoint(t);
+    logger_clear(&t->log);
+    stop_leave(t->o.output_dir, t->run.step, t->o.num_iterations, strcmp(t->o.resume, "0"));
+}
+
 static void train(Trainer* t) {
     const Options* o = &t->o;
-    int64_t first = t->run.step;  // 0, or where the checkpoint stands that this run continues
+    int64_t first = t->first = t->run.step;  // 0, or where the checkpoint stands that this run continues
+    stop_listen();
     clock_start(t);
     for (int64_t step = first;; step++) {
         bool last = step >= o->num_iterations;
@@ -754,8 +787,9 @@ static void train(Trainer* t) {
         bool saves = *o->output_dir && o->save_every && step > first, save_due = saves && (step % o->save_every == 0 || last);
         if (val_due || sample_due || save_due || last) report_step(t);
         if (save_due) save_checkpoint(t);
-        if (val_due) run_validation(t, step);
-        if (sample_due) run_sample(t, step);
+        uint64_t sampler_state = t->sampler.rng.state;
+        bool whole = (!val_due || run_validation(t, step)) && (!sample_due || run_sample(t, step));
+        if (!whole) stop_run(t, sampler_state);
         if (val_due && o->target_val_loss > 0 && t->val_loss <= o->target_val_loss) {
             printf("target reached: val loss %.6f <= %.6f after %lld steps, %lld tokens, %.1f s of training\n", t->val_loss,
                    o->target_val_loss, (long long)step, (long long)t->run.tokens_seen, t->run.train_seconds);
@@ -763,7 +797,7 @@ static void train(Trainer* t) {
             break;
         }
         if (last) break;
-        train_step(t, step);
+        if (!train_step(t, step)) stop_run(t, sampler_state);
     }
 }
 

@@ -140,7 +140,7 @@ for ((s = 0; s < total; s++)); do pick "$s" && [ -n "$(result "$run")" ] || todo
 python=$(command -v python3)
 echo "sweep: $total runs in $out (${#names[@]} settings, ${#seeds[@]} seeds), $((total - todo)) of them done;" \
     "the table at the end needs Python 3${python:+, which is here}"
-trap 'stopped=1; [ -z "$pid" ] || kill "$pid" 2>/dev/null' INT TERM
+trap 'stopped=1; [ -z "$pid" ] || kill "$pid" 2>/dev/null' INT TERM HUP # the trainer saves a checkpoint and ends
 
 for ((s = 0; s < total && !${stopped:-0}; s++)); do
     pick "$s"
@@ -173,7 +173,7 @@ for ((s = 0; s < total && !${stopped:-0}; s++)); do
     pid=$!
     wait "$pid"
     code=$?
-    [ -z "$stopped" ] || wait "$pid"
+    while [ -n "$stopped" ] && kill -0 "$pid" 2>/dev/null; do wait "$pid"; done
     pid=''
     [ -z "$stopped" ] || break
     if [ $code = 0 ]; then
@@ -184,6 +184,12 @@ for ((s = 0; s < total && !${stopped:-0}; s++)); do
     fi
     [ $code != 3 ] || echo "exit 3" >>"$dir/sweep.txt"
     failed+=("$run")
+    case $code in
+        129 | 130 | 143)
+            echo "    stopped by a signal; this command again goes on with it" >&2
+            continue
+            ;;
+    esac
     echo "    exit code $code; $dir/console.log has what it printed" >&2
     if ! grep -q '^s:[0-9]* trn:' "$dir/main.log" 2>/dev/null; then
         : >"$dir/sweep.txt" # it never made a step: other flags may follow

@@ -37,6 +37,8 @@ static RunState make_state(void) {
     RunState s = run_state_start();
     s.step = STEP, s.tokens_seen = 629145600, s.adam_steps = STEP - 2, s.loss_scale_good = 17;
     s.loader[0] = 3, s.loader[1] = 98304, s.loader[2] = 1, s.loader[3] = 9600;
+    s.outlier[0] = {3.25, 1e-9, 128}, s.outlier[1] = {0.5, 0.0, 3};
+    s.shards = 5, s.shards_hash = 0x8000000000000001ull;
     s.loss_scale = 32768, s.sampler_state = 0xFEDCBA9876543210ull, s.train_seconds = 1234.1000000000001;
     return s;
 }
@@ -143,6 +145,10 @@ static void run_state_lines(void** state) {
     assert_string_equal(run_state_parse(&t, "step=5"), "step");  // cut off
     text_add(&text, "of_a_later_version=1\n");
     assert_null(run_state_parse(&t, text.data));
+    *strstr(text.data, "shards=") = 'x', *strstr(text.data, "shards_hash=") = 'x';  // an older version wrote neither
+    assert_null(run_state_parse(&t, text.data));
+    assert_int_equal(t.shards, 0);
+    assert_int_equal(t.shards_hash, 0);
     text_free(&text);
 }
 

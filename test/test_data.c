@@ -340,6 +340,65 @@ static void test_restore_refuses(void** state) {
     assert_says("s_000001.bin, which has 41");
 }
 
+// A run goes on only in a list that begins with the shards it had: more may follow, none may be missing, renamed or longer.
+typedef struct {
+    int64_t count;
+    uint64_t hash;
+} ListThen;
+
+static void compare_list(const void* argument) {
+    const ListThen* then = (const ListThen*)argument;
+    ShardList list = shard_list(all_shards());
+    shard_list_same(&list, "*", then->count, then->hash);
+    shard_list_free(&list);
+}
+
+static void test_list_of_a_resumed_run(void** state) {
+    (void)state;
+    const int then[] = {70, 41, 0}, more[] = {70, 41, 50, 0}, fewer[] = {70, 0}, longer[] = {70, 42, 0};
+    make_shards(then);
+    ShardList list = shard_list(all_shards());
+    ListThen two = {2, shard_list_hash(&list, 2)}, unknown = {0, 0};
+    shard_list_free(&list);
+    assert_int_equal(run_child(compare_list, &two), 0);
+    make_shards(more);
+    assert_int_equal(run_child(compare_list, &two), 0);
+    make_shards(fewer);
+    assert_int_equal(run_child(compare_list, &two), EXIT_FAIL);
+    assert_says("written with 2 token shards of \"*\", and the 1 that match now do not begin with those");
+    assert_int_equal(run_child(compare_list, &unknown), 0);
+    make_shards(longer);
+    assert_int_equal(run_child(compare_list, &two), EXIT_FAIL);
+    make_shards(then);
+    assert_int_equal(rename(shard_path(1), shard_path(2)), 0);
+    assert_int_equal(run_child(compare_list, &two), EXIT_FAIL);
+}
+
+// Deleted, or cut, while the run goes on: told by the call that would serve it, with the thread and without.
+static void lose_shard(const void* argument) {
+    bool prefetch = *(const int*)argument & 1, cut = *(const int*)argument & 2;
+    DataLoader dl;
+    loader_open(&dl, all_shards(), 2, 5, 2, 0, 1, V, prefetch);
+    loader_next(&dl);
+    loader_wait(&dl);
+    if (cut) assert_int_equal(truncate(shard_path(0), 1024 + 60), 0);
+    else unlink(shard_path(1));
+    for (int i = 0; i < 10; i++) printf("batch %d\n", (int)loader_next(&dl)->from.batches), fflush(stdout);
+}
+
+static void test_lost_shard(void** state) {
+    (void)state;
+    for (int how = 0; how < 4; how++) {
+        const int sizes[] = {70, 41, 0};  // 70 tokens serve 6 batches of 10 and their targets
+        make_shards(sizes);
+        assert_int_equal(run_child(lose_shard, &how), EXIT_FAIL);
+        assert_says(how & 2 ? "s_000000.bin: was deleted, or changed its length"
+                            : "s_000001.bin: was deleted, or changed its length");
+        if (how & 2) assert_null(strstr(child_output, "batch"));
+        else assert_says("batch 5\nerror");
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Writing
 
@@ -380,6 +439,8 @@ int main(void) {
         cmocka_unit_test(test_broken_files),
         cmocka_unit_test(test_bad_ids),
         cmocka_unit_test(test_restore_refuses),
+        cmocka_unit_test(test_list_of_a_resumed_run),
+        cmocka_unit_test(test_lost_shard),
         cmocka_unit_test(test_whole_or_absent),
     };
     return cmocka_run_group_tests_name("shards and loader", tests, NULL, test_dir_remove);

@@ -3,6 +3,7 @@
 #include "buffer.h"
 #include "gold.h"
 
+#include "llmc/model/nonfinite.cuh"
 #include "llmc/model/setup.cuh"
 
 static Config tiny_config(const char* arch, int B, int T, bool tied) {
@@ -378,6 +379,47 @@ static void nan_never_reaches_the_weights(void** state) {
     close_model(&m);
 }
 
+// What a report says of a value planted into a gradient, a loss, a parameter, the copy of a parameter that products read.
+static void nonfinite_is_found(void** state) {
+    (void)state;
+    int tokens[2 * 16 + 1], order[32];
+    random_tokens(tokens, 33, 259, 12);
+    sort_order(order, tokens, 32, 259);
+    Model m;
+    open_model(&m, tiny_config("gpt2", 2, 16, true), 7);
+    Micro micro = micro_of(tokens, order, 2, 16, false);
+    model_micro_step(&m, &micro, 1);
+    device_sync();
+    assert_null(nonfinite_find(&m, 1, 0).name);
+    int fc = params_find(&m.table, "h.1.mlp.fc.w");
+    assert_true(fc >= 0);
+    size_t at = m.table.rows[fc].offset;
+    const float values[] = {NAN, -INFINITY, NAN};
+    const struct {
+        const char* text;
+        void* where;
+        bool low;
+    } plants[] = {
+        {"gradient of h.1.mlp.fc.w (layer 1): 2 NaN and 1 infinite of 16384 values, the first is value 5, the others lie in ",
+         m.grads + at + 5, false},
+        {"the loss: 2 NaN and 1 infinite of 32 values, the first is value 20, ", m.losses + 20, false},
+        {"parameter h.1.mlp.fc.w (layer 1): 2 NaN and 1 infinite of 16384 values, the first is value 9, ", m.weights + at + 9,
+         true},
+        {"parameter wte: 2 NaN and 1 infinite of ", m.masters + m.table.rows[m.wte].offset + 1, false}};
+    for (int i = 0; i < 4; i++) {  // each is looked for before those that were planted earlier
+        Text t = {0, 0, 0};
+        floatX low[3];
+        for (int k = 0; k < 3; k++) from_float(&low[k], values[k]);
+        if (plants[i].low) copy_to_device(plants[i].where, low, sizeof(low));
+        else copy_to_device(plants[i].where, values, sizeof(values));
+        NonFinite f = nonfinite_find(&m, 1, 0);
+        nonfinite_text(&t, &f);
+        if (strncmp(t.data, plants[i].text, strlen(plants[i].text))) fail_msg("\"%s\" is not \"%s..\"", t.data, plants[i].text);
+        text_free(&t);
+    }
+    close_model(&m);
+}
+
 // Central differences of the mean loss in the directions of a few weights (fp32 storage only: the others round it away).
 static void finite_differences(void** state) {
     (void)state;
@@ -435,6 +477,7 @@ int main(void) {
         TEST(updates_leave_no_gradient),
         TEST(probabilities),
         TEST(nan_never_reaches_the_weights),
+        TEST(nonfinite_is_found),
         TEST(finite_differences),
     };
     return cmocka_run_group_tests_name("model " PRECISION_NAME, tests, NULL, NULL);

@@ -387,6 +387,35 @@ static void halt_stops_for_good(void** state) {
     free(t.rows);
 }
 
+// A loss or a norm 3.1 standard deviations above its mean: skipped with a limit of 3, as a step that never was; not with 3.2, not
+// without a limit, not in the first 128 steps, not when it lies below. A step that is not finite leaves the detector alone.
+static void outliers(void** state) {
+    ParamTable t = mixed_table();
+    for (int i = 0; i < 12; i++) {
+        Optim probe = optim_open(t, NULL, 1.0f), o = optim_open(t, NULL, 1.0f), before = optim_copy(&o);
+        float* grads = random_grads(&t, "outlier", 1.0f);
+        StepState once = optim_step(&probe, plain_inputs(), grads);
+        float seen[OUTLIERS] = {once.losses[0], once.grad_norm};
+        int k = i % 2, kind = i / 2;  // a skip, a wider limit, no limit, too early, below, not finite
+        float sigma = 0.25f * seen[k], mean = seen[k] - (kind == 4 ? -3.1f : 3.1f) * sigma;
+        StepState s = {};
+        s.scaler.scale = 1.0f;
+        s.outliers[k] = {mean, sigma * sigma, 0.0f, kind == 3 ? OUTLIER_STEPS - 1 : OUTLIER_STEPS};
+        Outlier start = s.outliers[k];
+        copy_to_device(o.state, &s, sizeof(s));
+        StepInputs in = plain_inputs();
+        in.skip_z[k] = kind == 2 ? 0.0f : kind == 1 ? 3.2f : 3.0f, grads[7] = kind == 5 ? NAN : grads[7];
+        s = optim_step(&o, in, grads);
+        assert_true(s.skip == (kind == 0 || kind == 5) && s.steps == !s.skip);
+        if (s.skip) assert_same_optim(&o, &before);
+        if (kind == 2 || kind == 5) assert_memory_equal(&s.outliers[k], &start, sizeof(start));
+        if (kind == 0) assert_off(s.outliers[k].z, 3.1, 1e-4, "z of %d", k);
+        if (kind == 0) assert_off(s.outliers[k].mean, mean + 3.0 * sigma / OUTLIER_STEPS, 1e-5 * seen[k], "mean of %d", k);
+        assert_int_equal(release_buffers(state), 0);
+    }
+    free(t.rows);
+}
+
 // The gradient that is only ever added to starts the next step at zero, even when this step was skipped; no other is touched.
 static void scatter_gradient_is_cleared(void** state) {
     (void)state;
@@ -461,10 +490,11 @@ static void threads_agree(void** state) {
 #define TEST(name) cmocka_unit_test_teardown(name, release_buffers)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(golden_adamw),         TEST(golden_norm),   TEST(golden_schedule),     TEST(many_steps),
-        TEST(zero_gradient_decays), TEST(clipping),      TEST(loss_scale_is_exact), TEST(mean_losses),
-        TEST(broken_gradient),      TEST(broken_loss),   TEST(halt_stops_for_good), TEST(scatter_gradient_is_cleared),
-        TEST(loss_scale_moves),     TEST(threads_agree),
+        TEST(golden_adamw),        TEST(golden_norm),          TEST(golden_schedule),
+        TEST(many_steps),          TEST(zero_gradient_decays), TEST(clipping),
+        TEST(loss_scale_is_exact), TEST(mean_losses),          TEST(broken_gradient),
+        TEST(broken_loss),         TEST(halt_stops_for_good),  TEST(scatter_gradient_is_cleared),
+        TEST(loss_scale_moves),    TEST(threads_agree),        TEST(outliers),
     };
     return cmocka_run_group_tests_name("optim " PRECISION_NAME, tests, NULL, NULL);
 }

@@ -15,7 +15,7 @@ look_ahead (<= 8) is: runs with different look-ahead read identical batches. A s
 
 With prefetch a thread prepares the following batch while the caller computes. It is handed explicit positions and owns none: the
 position of the next batch lives with the caller, so saving and restoring it need not care about a batch in flight.
-A bad id found by the thread is reported by the loader_next call that would have returned it: errors come in order.
+A bad id or a lost shard that the thread finds is reported by the loader_next call that would have returned it: in order.
 
 Left out: a deeper ring of batches. A batch of 16,384 tokens takes 0.04 ms, sorting included: one ahead is enough.
 */
@@ -26,6 +26,7 @@ Left out: a deeper ring of batches. A batch of 16,384 tokens takes 0.04 ms, sort
 #include <pthread.h>
 
 enum { LOOK_AHEAD_MAX = 8 };  // the end-of-shard rule keeps this many tokens for targets, whatever is used
+enum { LOADER_LOST = -2 };    // the shard is not there any more
 
 typedef struct {
     uint32_t shard;     // index in the list sorted by name
@@ -53,7 +54,7 @@ typedef struct {
     int32_t* buffer[2];
     bool own_buffers;
     Batch batch[2];
-    int64_t bad[2];  // first token >= vocab_size: its position in the shard; -1: none
+    int64_t bad[2];  // first token >= vocab_size: its position in the shard; -1: none; LOADER_LOST
     // prefetch
     bool prefetch, in_flight, requested, stop;
     int slot;  // being filled, or to be filled next
@@ -108,6 +109,8 @@ UNUSED static void loader_sort(int32_t* order, const int32_t* tokens, int N, int
 
 // Reads the batch at `from` into the slot. Runs in either thread, one at a time. A bad id is not told here but left in bad[slot].
 UNUSED static void loader_fill(DataLoader* dl, int slot, LoaderState from) {
+    dl->bad[slot] = LOADER_LOST;
+    if (!shard_intact(dl->shards.paths[from.shard], dl->shards.ntok[from.shard], dl->open_index == (int)from.shard)) return;
     if (dl->open_index != (int)from.shard) {
         if (dl->open_index >= 0) shard_close(&dl->open_shard);
         dl->open_shard = shard_open(dl->shards.paths[from.shard]);
@@ -122,10 +125,6 @@ UNUSED static void loader_fill(DataLoader* dl, int slot, LoaderState from) {
     dl->batch[slot].tokens = tokens;
     dl->batch[slot].order = order;
     dl->batch[slot].from = from;
-    if (first + (uint64_t)total > dl->open_shard.ntok) {  // the file was replaced by a shorter one while we run
-        dl->bad[slot] = (int64_t)dl->open_shard.ntok;
-        return;
-    }
     int largest = 0;
     for (int n = 0; n < total; n++) {
         tokens[n] = ids[n];
@@ -227,10 +226,13 @@ UNUSED static const Batch* loader_next(DataLoader* dl) {
     if (dl->in_flight) loader_wait(dl);
     else loader_fill(dl, dl->slot, dl->state);
     int slot = dl->slot;
+    if (dl->bad[slot] == LOADER_LOST) {
+        fail("%s: was deleted, or changed its length, while the run went on; bring it back and go on with --resume auto",
+             dl->shards.paths[dl->state.shard]);
+    }
     if (dl->bad[slot] >= 0) {
         uint64_t at = (uint64_t)dl->bad[slot];
         const char* path = dl->open_shard.path;
-        if (at >= dl->open_shard.ntok) fail("%s: became shorter while it was being read; start again", path);
         fail(
             "%s: token %llu has id %d, but the vocabulary has %d ids; it was made with another tokenizer: use the vocabulary of "
             "its tokenizer file, or make the shard again with `data/prepare`",

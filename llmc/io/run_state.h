@@ -1,6 +1,7 @@
 /*
 Where a run stands, apart from its tensors: what a checkpoint needs beside the parameter arena to continue bit for bit.
-Stored as `key=value` lines, so that `head -c 4000 step_*.ckpt` shows it, and a later version may add keys.
+Stored as `key=value` lines, so that `head -c 4000 step_*.ckpt` shows it. A later version may add keys: those marked `later` are 0
+in older files.
 */
 #pragma once
 
@@ -9,36 +10,51 @@ Stored as `key=value` lines, so that `head -c 4000 step_*.ckpt` shows it, and a 
 #include <math.h>
 
 typedef struct {
-    int64_t step;             // the next step to run: steps 0..step-1 are in the weights
-    int64_t tokens_seen;      // trained on, all ranks
-    int64_t loader[4];        // shard, position, epoch, batches of the next batch (dataloader.h)
+    int64_t step;         // the next step to run: steps 0..step-1 are in the weights
+    int64_t tokens_seen;  // trained on, all ranks
+    int64_t loader[4];    // shard, position, epoch, batches of the next batch (dataloader.h)
+    int64_t shards;       // in the list that those count in (0: not known), and what they are (shard_list_hash)
+    uint64_t shards_hash;
     int64_t adam_steps;       // updates applied, for bias correction (skipped steps do not count)
     int64_t loss_scale_good;  // guard.h
     double loss_scale;
     uint64_t sampler_state;  // generator of the samples printed while training
     double best_val;         // lowest validation loss so far, nats; INFINITY before the first
     double train_seconds;    // validation and checkpoints off the clock
+    struct {
+        double mean, variance;
+        int64_t count;
+    } outlier[2];  // of the loss, of the gradient norm (guard.h)
 } RunState;
 
 typedef struct {
     const char* key;
     char kind;  // i int64_t, u uint64_t, d double
     size_t offset;
+    bool later;
 } RunStateField;
 
 static const RunStateField run_state_fields[] = {
-    {"step", 'i', offsetof(RunState, step)},
-    {"tokens_seen", 'i', offsetof(RunState, tokens_seen)},
-    {"loader_shard", 'i', offsetof(RunState, loader)},
-    {"loader_position", 'i', offsetof(RunState, loader) + 8},
-    {"loader_epoch", 'i', offsetof(RunState, loader) + 16},
-    {"loader_batches", 'i', offsetof(RunState, loader) + 24},
-    {"adam_steps", 'i', offsetof(RunState, adam_steps)},
-    {"loss_scale", 'd', offsetof(RunState, loss_scale)},
-    {"loss_scale_good", 'i', offsetof(RunState, loss_scale_good)},
-    {"sampler_state", 'u', offsetof(RunState, sampler_state)},
-    {"best_val", 'd', offsetof(RunState, best_val)},
-    {"train_seconds", 'd', offsetof(RunState, train_seconds)},
+    {"step", 'i', offsetof(RunState, step), false},
+    {"tokens_seen", 'i', offsetof(RunState, tokens_seen), false},
+    {"loader_shard", 'i', offsetof(RunState, loader), false},
+    {"loader_position", 'i', offsetof(RunState, loader) + 8, false},
+    {"loader_epoch", 'i', offsetof(RunState, loader) + 16, false},
+    {"loader_batches", 'i', offsetof(RunState, loader) + 24, false},
+    {"adam_steps", 'i', offsetof(RunState, adam_steps), false},
+    {"loss_scale", 'd', offsetof(RunState, loss_scale), false},
+    {"loss_scale_good", 'i', offsetof(RunState, loss_scale_good), false},
+    {"sampler_state", 'u', offsetof(RunState, sampler_state), false},
+    {"best_val", 'd', offsetof(RunState, best_val), false},
+    {"train_seconds", 'd', offsetof(RunState, train_seconds), false},
+    {"shards", 'i', offsetof(RunState, shards), true},
+    {"outlier_loss_mean", 'd', offsetof(RunState, outlier[0].mean), true},
+    {"outlier_loss_variance", 'd', offsetof(RunState, outlier[0].variance), true},
+    {"outlier_loss_count", 'i', offsetof(RunState, outlier[0].count), true},
+    {"outlier_norm_mean", 'd', offsetof(RunState, outlier[1].mean), true},
+    {"outlier_norm_variance", 'd', offsetof(RunState, outlier[1].variance), true},
+    {"outlier_norm_count", 'i', offsetof(RunState, outlier[1].count), true},
+    {"shards_hash", 'u', offsetof(RunState, shards_hash), true},
 };
 enum { RUN_STATE_FIELDS = sizeof(run_state_fields) / sizeof(run_state_fields[0]) };
 
@@ -63,6 +79,7 @@ UNUSED static void run_state_text(const RunState* state, Text* t) {
 
 // Fills `state` from the lines; keys that are not ours are skipped. Returns NULL, or the key that is missing or unreadable.
 UNUSED static const char* run_state_parse(RunState* state, const char* text) {
+    *state = run_state_start();
     for (int i = 0; i < RUN_STATE_FIELDS; i++) {
         const RunStateField* f = &run_state_fields[i];
         size_t length = strlen(f->key);
@@ -71,6 +88,7 @@ UNUSED static const char* run_state_parse(RunState* state, const char* text) {
             line = strchr(line, '\n');
             if (line) line++;
         }
+        if (!line && f->later) continue;
         if (!line) return f->key;
         const char* value = line + length + 1;
         char* at = (char*)state + f->offset;

@@ -93,6 +93,35 @@ UNUSED static ShardList shard_list(const char* pattern) {
     return list;
 }
 
+// What the first `count` shards of the list are: names without directories, so that data may move, and lengths. A resumed run
+// reads on where it stood only if the list still begins with the shards of that time.
+UNUSED static uint64_t shard_list_hash(const ShardList* list, int count) {
+    uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a
+    for (int i = 0; i < count && i < list->count; i++) {
+        const char* slash = strrchr(list->paths[i], '/');
+        for (const char* c = slash ? slash + 1 : list->paths[i]; *c; c++) hash = (hash ^ (uint8_t)*c) * 0x100000001b3ull;
+        for (int byte = 0; byte < 8; byte++) hash = (hash ^ (list->ntok[i] >> (8 * byte) & 255)) * 0x100000001b3ull;
+    }
+    return hash;
+}
+
+// Ends a run that would go on in other data: count and hash are of the checkpoint, 0 shards: it does not know.
+UNUSED static void shard_list_same(const ShardList* list, const char* pattern, int64_t count, uint64_t hash) {
+    if (count == 0 || (count <= list->count && shard_list_hash(list, (int)count) == hash)) return;
+    fail(
+        "cannot resume: the checkpoint was written with %lld token shards of \"%s\", and the %d that match now do not begin with "
+        "those (a name or a length differs); bring them back, or name other data with --input_bin",
+        (long long)count, pattern, list->count);
+}
+
+// While a run goes on: is the file as long as it was? (Reading behind the new end of a mapped file would be a SIGBUS.) One that
+// was deleted can still be read where it is mapped.
+UNUSED static bool shard_intact(const char* path, uint64_t ntok, bool mapped) {
+    struct stat info;
+    if (stat(path, &info)) return mapped;
+    return (uint64_t)info.st_size == SHARD_HEADER_BYTES + 2 * ntok;
+}
+
 UNUSED static void shard_list_free(ShardList* list) {
     for (int i = 0; i < list->count; i++) free(list->paths[i]);
     free(list->paths);

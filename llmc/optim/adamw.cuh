@@ -7,8 +7,9 @@ norm_kernel      sum of squares of every gradient, one partial per team (4 bytes
 step_finish      one team: global norm, clip factor, is everything finite?, fp16 loss scale, bias corrections, mean losses
 adamw            read g, m, v, w (16 bytes), write m, v, w (12) and the floatX copy (2): 28 to 30 bytes per parameter
 
-The decision to skip (a non-finite loss or gradient, an fp16 overflow) is made on the device before the first weight is
-touched; the host reads it later, for the log. A skipped step leaves weights, moments and the step count as they were.
+The decision to skip (a non-finite loss or gradient, an fp16 overflow, an outlier: guard.h) is made on the device before the
+first weight is touched; the host reads it later, for the log. A skipped step leaves weights, moments and the step count as they
+were.
 
     theta *= 1 - lr * decay;  m, v;  theta -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
     (Loshchilov and Hutter 2019, in PyTorch's order)
@@ -25,6 +26,9 @@ A unit is 256 elements (params.h); unit_flags has one byte per unit, so one laun
 enum { UNIT_DECAY = 1, UNIT_CLEAR = 2, UNIT_GROUP = 4 };  // weight decay; clear the gradient after use; above: group
 enum { NORM_TEAMS = 4096, STEP_TOKENS = 8, STEP_TABLES = 2 };
 
+// What the detector of outliers looks at
+enum { OUTLIER_LOSS, OUTLIER_NORM, OUTLIERS };
+
 // Losses that a step can have, each a row of N numbers: of the tokens 1..8 ahead, then
 typedef enum { LOSS_NGRAM = STEP_TOKENS, LOSS_NEIGHBOURS, LOSS_CONSISTENCY, LOSS_SPELLING, STEP_LOSSES } LossSlot;
 
@@ -40,6 +44,7 @@ typedef struct {
 typedef struct {
     float lr, beta1, beta2, eps, weight_decay;
     float grad_clip;                 // largest global norm, 0 = off
+    float skip_z[OUTLIERS];          // skip the step when its loss, its norm is such an outlier; 0 = off
     bool scale_loss;                 // fp16: the loss scale is at work
     bool halt;                       // after a hopeless step skip all later ones: the run is about to stop
     uint32_t loss_slots;             // bit k: slot k of the losses was filled in this step
@@ -62,6 +67,7 @@ typedef struct {
     int skipped;                // how many did, in all
     int steps;                  // t, updates done
     LossScale scaler;           // fp16 loss scale (optim/guard.h); scale stays 1 otherwise
+    Outlier outliers[OUTLIERS];
 } StepState;
 
 DEVICE bool unit_rests(int flags, uint32_t idle) { return idle >> (flags / UNIT_GROUP) & 1; }
@@ -104,11 +110,16 @@ KERNEL step_finish_kernel(StepState* s, StepInputs in, const float* partial, int
         s->hopeless = !finite && (!in.scale_loss || loss_scale_exhausted(&s->scaler, finite));
         s->in = in;
         s->grad_norm = norm;
-        s->skip = !finite;
-        s->skipped += !finite;
+        bool skip = !finite;
+        float seen[OUTLIERS] = {s->losses[0], norm};
+        for (int k = 0; k < OUTLIERS; k++) {
+            if (finite && in.skip_z[k] > 0.0f) skip = outlier_update(&s->outliers[k], seen[k], in.skip_z[k]) || skip;
+        }
+        s->skip = skip;
+        s->skipped += skip;
         if (in.scale_loss) loss_scale_update(&s->scaler, finite, LOSS_SCALE_INTERVAL);
         s->grad_factor = (in.grad_clip > 0.0f && norm > in.grad_clip ? in.grad_clip / norm : 1.0f) / scale;
-        if (!finite) continue;
+        if (skip) continue;
         s->steps++;
         s->bias1 = 1.0f - powf(in.beta1, (float)s->steps);
         s->bias2 = 1.0f - powf(in.beta2, (float)s->steps);
