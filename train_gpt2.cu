@@ -10,10 +10,9 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/io/feed.cuh"
 #include "llmc/io/logger.h"
 #include "llmc/io/results.h"
-#include "llmc/io/sampler.h"
 #include "llmc/io/tokenizer_open.h"
-#include "llmc/model/setup.cuh"
-#include "llmc/model/vocabulary.h"
+#include "llmc/model/from_checkpoint.cuh"
+#include "llmc/model/generate.cuh"
 #include "llmc/optim/schedule.h"
 
 #include <sys/resource.h>
@@ -135,6 +134,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     SECTION("Samples")                                                                                                            \
     INT(sample_every, 0, 0, 1000000000, "steps between samples, and one at the end; 0 = none")                                    \
     INT(sample_tokens, 64, 1, 65536, "tokens per sample")                                                                         \
+    STRING(generate, "", "do not train: continue --prompt with the model of this checkpoint, or of the newest one in this folder") \
     STRING(prompt, "", "text that samples continue; empty = a document start")                                                    \
     FLOAT(temperature, 0.8, 0, 100, "of sampling; 0 = always the likeliest token")                                                \
     INT(top_k, 0, 0, 1000000, "sample among the k likeliest tokens; 0 = all")                                                     \
@@ -329,6 +329,18 @@ static void sibling_validate(Trainer* t, double* means) {
     else SIBLING(ahead_validate, fp16)(&t->evaluator, t->argc, t->argv, t->model.masters, means);
 }
 
+static const char* device_text(void) {
+    static char text[320];
+#if GPU_EXECUTION
+    cudaDeviceProp p;
+    CUDA_CHECK(cudaGetDeviceProperties(&p, 0));
+    snprintf(text, sizeof(text), "%s", p.name);
+#else
+    snprintf(text, sizeof(text), "cpu, %d threads", omp_get_max_threads());
+#endif
+    return text;
+}
+
 static double peak_memory_mb(void) {
 #if GPU_EXECUTION
     size_t available = 0, total = 0;
@@ -368,44 +380,41 @@ static void run_validation(Trainer* t, int64_t step) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Samples
 
-// Prints `count` tokens that continue the prompt. The window is the last sequence_length tokens; causality makes what lies
-// behind the current position irrelevant, so a GPU always runs the one planned length.
 static void run_sample(Trainer* t, int64_t step) {
-    Model* m = &t->model;
-    int T = m->config.T, V = m->config.V, count = 0, eot = t->tokenizer.eot;
-    uint16_t* prompt = NULL;
-    size_t prompt_tokens = tokenizer_encode(&t->tokenizer, t->o.prompt, strlen(t->o.prompt), &prompt);
-    int total = (int)prompt_tokens + t->o.sample_tokens + 1;
-    int *ids = (int*)xcalloc((size_t)total * sizeof(int)), *device_ids = (int*)device_malloc((size_t)T * sizeof(int), "sample");
-    int* window = (int*)xcalloc((size_t)T * sizeof(int));
-    float* probs = (float*)xmalloc((size_t)V * sizeof(float));
-    ids[count++] = eot;
-    for (size_t i = 0; i < prompt_tokens; i++) ids[count++] = prompt[i];
+    TextStream out = {stdout, true, {0}, 0};
     clock_stop(t);
     logger_clear(&t->log);
-    printf("sample at step %lld: %s", (long long)step, t->o.prompt);
-    while (count < total) {
-        int length = count < T ? count : T, first = count - length;
-        int run_T = GPU_EXECUTION ? T : (int)round_up((size_t)length, 16);
-        if (run_T > T) run_T = T;
-        for (int i = 0; i < T; i++) window[i] = i < length ? ids[first + i] : 0;
-        copy_to_device(device_ids, window, (size_t)T * sizeof(int));
-        model_forward(m, device_ids, 1, run_T);
-        head_probs(m, length - 1, probs);
-        int id = sample_probs(&t->sampler, probs, V), bytes = 0;
-        if (id == eot) break;
-        const char* text = tokenizer_decode(&t->tokenizer, id, &bytes);
-        for (int i = 0; i < bytes; i++) {  // an untrained byte model must not steer the terminal
-            unsigned char byte = (unsigned char)text[i];
-            putchar((byte < 32 && byte != '\n' && byte != '\t') || byte == 127 ? '?' : byte);
-        }
-        fflush(stdout);
-        ids[count++] = id;
-    }
+    printf("sample at step %lld: ", (long long)step);
+    generate(&t->model, &t->sampler, &t->tokenizer, t->o.prompt, t->o.sample_tokens, &out);
     printf("\n");
-    device_free(device_ids, (size_t)T * sizeof(int));
-    free(ids), free(window), free(probs), free(prompt);
     clock_start(t);
+}
+
+// --generate: no training, text from a checkpoint. Text alone goes to stdout.
+static int generate_text(FlagTable* flags, Options* o) {
+    Options run_options;
+    FlagTable run = options_table(&run_options);
+    CheckpointReader r = trained_open(flags, &run, o->generate);
+    Model m = {};
+    Config c = config_from_options(o);
+    c.B = 1, c.decode = true;
+    if (GPU_EXECUTION && c.T % 8)
+        fail("%s: trained with --sequence_length %d, which a GPU takes in eights; add --device cpu", r.path, c.T);
+    trained_vocabulary(&r, flags, &c);
+    Tokenizer tokenizer = tokenizer_open(o->tokenizer, o->input_bin, o->vocab_size, "--generate");
+    model_declare(&m, c, false);
+    trained_load(&m, &r, o->tf32);
+    model_plan_shape(&m, 1, c.T);
+    decode_plan(&m);
+    fprintf(stderr, "%s: step %lld, %.2fM parameters; %s, %s\n", r.path, (long long)r.state.step, params_live(&m.table) / 1e6,
+            device_text(), PRECISION_NAME);
+    TextStream out = {stdout, isatty(STDOUT_FILENO) != 0, {0}, 0};
+    Sampler sampler = sampler_start(c.V, (uint64_t)o->seed, o->temperature, o->top_k, o->top_p);
+    Generated made = generate(&m, &sampler, &tokenizer, o->prompt, o->sample_tokens, &out);
+    printf("\n");
+    fflush(stdout);
+    generate_report(&made, c.T, stderr);
+    return 0;
 }
 
 static void open_tokenizer(Trainer* t) {
@@ -615,18 +624,6 @@ static void train_step(Trainer* t, int64_t step) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The run
 
-static const char* device_text(void) {
-    static char text[320];
-#if GPU_EXECUTION
-    cudaDeviceProp p;
-    CUDA_CHECK(cudaGetDeviceProperties(&p, 0));
-    snprintf(text, sizeof(text), "%s", p.name);
-#else
-    snprintf(text, sizeof(text), "cpu, %d threads", omp_get_max_threads());
-#endif
-    return text;
-}
-
 static void print_banner(const Trainer* t) {
     const Model* m = &t->model;
     const Config* c = &m->config;
@@ -656,6 +653,7 @@ static void open_run(Trainer* t) {
     check_options(o);
     Config c = config_from_options(o);
     vocabulary_from_flags(&t->flags, &c);
+    c.decode = o->sample_every > 0;
     t->objective = objective_open(&t->flags, o->num_iterations);
     objective_configure(&t->objective, &c);
     int look_ahead = objective_look_ahead(&t->objective);
@@ -675,6 +673,7 @@ static void open_run(Trainer* t) {
     model_plan_shape(m, o->batch_size, o->sequence_length);
     if (t->has_val && own_val) model_plan_shape(m, t->val_rows, t->val_T);
     if (o->sample_every && GPU_EXECUTION) model_plan_shape(m, 1, o->sequence_length);
+    if (o->sample_every) decode_plan(m);
     t->run = run_state_start();
     int64_t resumed = resume_from_checkpoint(t);
     if (resumed < 0) model_init_weights(m, (uint64_t)o->seed);
@@ -757,6 +756,7 @@ extern "C" int PASTED(ahead_train, VARIANT)(int argc, char** argv) {
     flag_assign_by_name(&t->flags, "precision", PRECISION_NAME);
     t->argc = argc, t->argv = argv;
     if (t->o.threads) device_threads(t->o.threads);
+    if (*t->o.generate) return generate_text(&t->flags, &t->o);
     open_run(t);
     train(t);
     close_run(t);
@@ -805,7 +805,8 @@ int main(int argc, char** argv) {
 #endif
     if (!strcmp(o.device, "cuda") && !cuda) fail("--device cuda: no usable GPU (%s); use --device cpu or --device auto", why);
     const char* precision = strcmp(o.precision, "auto") ? o.precision : cuda ? "bf16" : "fp32";
-    if (cuda) printf("training on the GPU in %s\n", precision);
+    if (*o.generate) {  // says so itself, on stderr
+    } else if (cuda) printf("training on the GPU in %s\n", precision);
     else if (!strcmp(o.device, "cpu")) printf("training on the CPU in %s, as asked\n", precision);
     else printf("training on the CPU in %s: no usable GPU (%s)\n", precision, why);
     bool bf16 = !strcmp(precision, "bf16"), fp16 = !strcmp(precision, "fp16");

@@ -16,6 +16,12 @@ UNUSED static Tokenizer tokenizer_open(const char* file, const char* shards, int
     Text path = {0, 0, 0};
     if (*file) text_add(&path, "%s", file);
     else {
+        glob_t found;
+        if (glob(shards, 0, NULL, &found)) {
+            fail("%s needs the tokenizer of the training shards, and none match \"%s\" here; add --tokenizer FILE (%s)", asks,
+                 shards, TOKENIZER_REMEDY);
+        }
+        globfree(&found);
         ShardList list = shard_list(shards);
         const char *first = list.paths[0], *underscore = strrchr(first, '_');
         text_add(&path, "%.*s_tokenizer.bin", (int)(underscore ? underscore - first : (long)strlen(first)), first);
