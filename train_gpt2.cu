@@ -10,7 +10,9 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/io/feed.cuh"
 #include "llmc/io/logger.h"
 #include "llmc/io/results.h"
+#include "llmc/io/text_bytes.h"
 #include "llmc/io/tokenizer_open.h"
+#include "llmc/model/choice_eval.cuh"
 #include "llmc/model/from_checkpoint.cuh"
 #include "llmc/model/generate.cuh"
 #include "llmc/optim/schedule.h"
@@ -123,6 +125,8 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     LONG(val_tokens, 1048576, 1, INT64_MAX, "tokens per validation, from the start of the first shard; a multiple of a batch")    \
     INT(val_sequence_length, 0, 0, 65536, "tokens per validation sequence; 0 = --sequence_length")                                \
     CHOICE(val_precision, "fp32", "fp32|bf16|fp16", "precision of validation; fp32 reads the fp32 masters")                       \
+    STRING(hellaswag_bin, "", "multiple-choice file of data/make_choices or llm.c, in the training precision")                    \
+    INT(hellaswag_every, 0, 0, 1000000000, "answer it every so many steps and at the end; 0 = never")                             \
     FLOAT(target_val_loss, 0, 0, 100, "stop when the validation loss is this low; 0 = never")                                     \
     SECTION("Output")                                                                                                             \
     STRING(output_dir, "", "directory for logs and checkpoints; empty = none are written")                                        \
@@ -166,6 +170,8 @@ typedef struct {
     Sampler sampler;
     Tokenizer tokenizer;
     bool has_tokenizer, has_val;
+    int64_t val_bytes;  // of text that validation scores, 0: not known
+    ChoiceEval choices;
     int val_rows, val_T;     // rows of a validation batch that run at once; their length
     double clock;            // wall time when the training clock was last read
     double val_loss;         // the last one, NAN before the first
@@ -228,6 +234,10 @@ static void check_options(const Options* o) {
     if (GPU_EXECUTION && (o->sequence_length % 8 || T_val % 8)) {
         usage_error("--sequence_length %d: on a GPU it must be a multiple of 8; use %d", o->sequence_length,
                     (int)round_up((size_t)o->sequence_length, 8));
+    }
+    if ((o->hellaswag_every > 0) != (*o->hellaswag_bin != 0)) {
+        usage_error("--hellaswag_%s has no effect without --hellaswag_%s; add it", *o->hellaswag_bin ? "bin" : "every",
+                    *o->hellaswag_bin ? "every" : "bin");
     }
     if (o->sample_every && *o->tokenizer == 0 && *o->input_bin == 0) usage_error("--sample_every needs --tokenizer FILE");
 }
@@ -370,10 +380,19 @@ static void run_validation(Trainer* t, int64_t step) {
     if (t->val_loss < t->run.best_val) t->run.best_val = t->val_loss;
     StepRecord r = step_record(step);
     objective_log_validation(&t->objective, step, means, &r);
+    if (t->val_bytes) step_record_add(&r, "val_bpb", bits_per_byte(means[0], t->o.val_tokens, t->val_bytes));
     r.tokens = t->run.tokens_seen;
     r.train_seconds = t->run.train_seconds;
     r.peak_memory_mb = peak_memory_mb();
     logger_val(&t->log, &r);
+    clock_start(t);
+}
+
+static void run_choices(Trainer* t, int64_t step) {
+    clock_stop(t);
+    StepRecord r = step_record(step);
+    r.tokens = t->run.tokens_seen, r.train_seconds = t->run.train_seconds;
+    choice_log(&t->log, &r, choice_eval(&t->model, &t->choices));
     clock_start(t);
 }
 
@@ -674,6 +693,11 @@ static void open_run(Trainer* t) {
     if (t->has_val && own_val) model_plan_shape(m, t->val_rows, t->val_T);
     if (o->sample_every && GPU_EXECUTION) model_plan_shape(m, 1, o->sequence_length);
     if (o->sample_every) decode_plan(m);
+    if (o->hellaswag_every) t->choices = choice_eval_open(m, o->hellaswag_bin);
+    if (t->has_val) {
+        t->val_bytes = validation_bytes(o->tokenizer, o->input_bin, o->input_val_bin, o->val_batch_size, t->val_T, o->val_tokens,
+                                        o->vocab_size);
+    }
     t->run = run_state_start();
     int64_t resumed = resume_from_checkpoint(t);
     if (resumed < 0) model_init_weights(m, (uint64_t)o->seed);
@@ -732,9 +756,11 @@ static void train(Trainer* t) {
         bool val_due = t->has_val && (step % o->val_loss_every == 0 || last);
         bool sample_due = o->sample_every && ((step > 0 && step % o->sample_every == 0) || last);
         bool saves = *o->output_dir && o->save_every && step > first, save_due = saves && (step % o->save_every == 0 || last);
-        if (val_due || sample_due || save_due || last) report_step(t);
+        bool choices_due = o->hellaswag_every && (step % o->hellaswag_every == 0 || last);
+        if (val_due || choices_due || sample_due || save_due || last) report_step(t);
         if (save_due) save_checkpoint(t);
         if (val_due) run_validation(t, step);
+        if (choices_due) run_choices(t, step);
         if (sample_due) run_sample(t, step);
         if (val_due && o->target_val_loss > 0 && t->val_loss <= o->target_val_loss) {
             printf("target reached: val loss %.6f <= %.6f after %lld steps, %lld tokens, %.1f s of training\n", t->val_loss,
