@@ -86,6 +86,7 @@ static void refused(void** state) {
     write_choices(test_path("made.bin"));
     size_t size = 0;
     char* bytes = file_read(test_path("made.bin"), SIZE_MAX, &size);
+    int first_bytes = ((const uint16_t*)(const void*)(bytes + 1024))[1];
     free(bytes);
     check_refused(0, 7, "not a multiple-choice file: expected magic 20240522");
     check_refused(4, 2, "expected magic 20240522 version 1");
@@ -96,6 +97,7 @@ static void refused(void** state) {
     check_refused(1024, 7, "example 0 of 11: an example does not start with 65535");
     check_refused(1026, 7, "length of an example is impossible");
     check_refused(1026, 60000, "length of an example is impossible");
+    check_refused(1026, first_bytes + 2, "example 0 of 11: the length of an example does not fit its parts");
     check_refused(1030, 2, "a label that is one of them");
     check_refused(1032, 1, "2 to 16 completions");
     check_refused(1032, 17, "2 to 16 completions");
