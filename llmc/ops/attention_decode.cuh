@@ -37,7 +37,7 @@ DEVICE void keys_flush(const Columns<1>*, float*, int) {}
 KERNEL LAUNCH_BOUNDS(DECODE_LANES)
     attention_decode_kernel(floatX* RESTRICT out, float* scores, floatX* kv, const floatX* RESTRICT qkv, float scale,
                             int position, int T, int NH, int D) {
-    TEAM_MEMORY float partial[DECODE_LANES * PACK];  // (KEY_GROUPS,D)
+    alignas(16) TEAM_MEMORY float partial[DECODE_LANES * PACK];  // (KEY_GROUPS,D)
     int packs = D / PACK, count = position + 1;
     FOR_ROWS(h, NH) {
         const floatX* q = qkv + (size_t)h * D;
