@@ -12,7 +12,11 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/io/results.h"
 #include "llmc/io/sampler.h"
 #include "llmc/io/stop.h"
+#include "llmc/io/text_bytes.h"
 #include "llmc/io/tokenizer_open.h"
+#include "llmc/model/choice_eval.cuh"
+#include "llmc/model/from_checkpoint.cuh"
+#include "llmc/model/generate.cuh"
 #include "llmc/model/init_from.cuh"
 #include "llmc/model/nonfinite.cuh"
 #include "llmc/model/setup.cuh"
@@ -130,6 +134,8 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     LONG(val_tokens, 1048576, 1, INT64_MAX, "tokens per validation, from the start of the first shard; a multiple of a batch")    \
     INT(val_sequence_length, 0, 0, 65536, "tokens per validation sequence; 0 = --sequence_length")                                \
     CHOICE(val_precision, "fp32", "fp32|bf16|fp16", "precision of validation; fp32 reads the fp32 masters")                       \
+    STRING(hellaswag_bin, "", "multiple-choice file of data/make_choices or llm.c, in the training precision")                    \
+    INT(hellaswag_every, 0, 0, 1000000000, "answer it every so many steps and at the end; 0 = never")                             \
     FLOAT(target_val_loss, 0, 0, 100, "stop when the validation loss is this low; 0 = never")                                     \
     SECTION("Output")                                                                                                             \
     STRING(output_dir, "", "directory for logs and checkpoints; empty = none are written")                                        \
@@ -141,6 +147,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     SECTION("Samples")                                                                                                            \
     INT(sample_every, 0, 0, 1000000000, "steps between samples, and one at the end; 0 = none")                                    \
     INT(sample_tokens, 64, 1, 65536, "tokens per sample")                                                                         \
+    STRING(generate, "", "do not train: continue --prompt with the model of this checkpoint, or of the newest one in this folder") \
     STRING(prompt, "", "text that samples continue; empty = a document start")                                                    \
     FLOAT(temperature, 0.8, 0, 100, "of sampling; 0 = always the likeliest token")                                                \
     INT(top_k, 0, 0, 1000000, "sample among the k likeliest tokens; 0 = all")                                                     \
@@ -172,6 +179,8 @@ typedef struct {
     Sampler sampler;
     Tokenizer tokenizer;
     bool has_tokenizer, has_val;
+    int64_t val_bytes;  // of text that validation scores, 0: not known
+    ChoiceEval choices;
     int val_rows, val_T;     // rows of a validation batch that run at once; their length
     double clock;            // wall time when the training clock was last read
     double val_loss;         // the last one, NAN before the first
@@ -235,6 +244,10 @@ static void check_options(const Options* o) {
     if (GPU_EXECUTION && (o->sequence_length % 8 || T_val % 8)) {
         usage_error("--sequence_length %d: on a GPU it must be a multiple of 8; use %d", o->sequence_length,
                     (int)round_up((size_t)o->sequence_length, 8));
+    }
+    if ((o->hellaswag_every > 0) != (*o->hellaswag_bin != 0)) {
+        usage_error("--hellaswag_%s has no effect without --hellaswag_%s; add it", *o->hellaswag_bin ? "bin" : "every",
+                    *o->hellaswag_bin ? "every" : "bin");
     }
     if (o->sample_every && *o->tokenizer == 0 && *o->input_bin == 0) usage_error("--sample_every needs --tokenizer FILE");
 }
@@ -341,6 +354,18 @@ static bool sibling_validate(Trainer* t, double* means) {
     return SIBLING(ahead_validate, fp16)(e, t->argc, t->argv, masters, &stop_signal, means);
 }
 
+static const char* device_text(void) {
+    static char text[320];
+#if GPU_EXECUTION
+    cudaDeviceProp p;
+    CUDA_CHECK(cudaGetDeviceProperties(&p, 0));
+    snprintf(text, sizeof(text), "%s", p.name);
+#else
+    snprintf(text, sizeof(text), "cpu, %d threads", omp_get_max_threads());
+#endif
+    return text;
+}
+
 static double peak_memory_mb(void) {
 #if GPU_EXECUTION
     size_t available = 0, total = 0;
@@ -373,6 +398,7 @@ static bool run_validation(Trainer* t, int64_t step) {
     if (t->val_loss < t->run.best_val) t->run.best_val = t->val_loss;
     StepRecord r = step_record(step);
     objective_log_validation(&t->objective, step, means, &r);
+    if (t->val_bytes) step_record_add(&r, "val_bpb", bits_per_byte(means[0], t->o.val_tokens, t->val_bytes));
     r.tokens = t->run.tokens_seen;
     r.train_seconds = t->run.train_seconds;
     r.peak_memory_mb = peak_memory_mb();
@@ -381,48 +407,54 @@ static bool run_validation(Trainer* t, int64_t step) {
     return true;
 }
 
+static void run_choices(Trainer* t, int64_t step) {
+    clock_stop(t);
+    StepRecord r = step_record(step);
+    r.tokens = t->run.tokens_seen, r.train_seconds = t->run.train_seconds;
+    choice_log(&t->log, &r, choice_eval(&t->model, &t->choices));
+    clock_start(t);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Samples
 
-// Prints `count` tokens that continue the prompt. The window is the last sequence_length tokens; causality makes what lies
-// behind the current position irrelevant, so a GPU always runs the one planned length. False when a signal asks to stop.
+// False when a signal asked to stop: the sample is not whole.
 static bool run_sample(Trainer* t, int64_t step) {
-    Model* m = &t->model;
-    int T = m->config.T, V = m->config.V, count = 0, eot = t->tokenizer.eot;
-    uint16_t* prompt = NULL;
-    size_t prompt_tokens = tokenizer_encode(&t->tokenizer, t->o.prompt, strlen(t->o.prompt), &prompt);
-    int total = (int)prompt_tokens + t->o.sample_tokens + 1;
-    int *ids = (int*)xcalloc((size_t)total * sizeof(int)), *device_ids = (int*)device_malloc((size_t)T * sizeof(int), "sample");
-    int* window = (int*)xcalloc((size_t)T * sizeof(int));
-    float* probs = (float*)xmalloc((size_t)V * sizeof(float));
-    ids[count++] = eot;
-    for (size_t i = 0; i < prompt_tokens; i++) ids[count++] = prompt[i];
+    TextStream out = {stdout, true, {0}, 0};
     clock_stop(t);
     logger_clear(&t->log);
-    printf("sample at step %lld: %s", (long long)step, t->o.prompt);
-    while (count < total && !stop_signal) {
-        int length = count < T ? count : T, first = count - length;
-        int run_T = GPU_EXECUTION ? T : (int)round_up((size_t)length, 16);
-        if (run_T > T) run_T = T;
-        for (int i = 0; i < T; i++) window[i] = i < length ? ids[first + i] : 0;
-        copy_to_device(device_ids, window, (size_t)T * sizeof(int));
-        model_forward(m, device_ids, 1, run_T);
-        head_probs(m, length - 1, probs);
-        int id = sample_probs(&t->sampler, probs, V), bytes = 0;
-        if (id == eot) break;
-        const char* text = tokenizer_decode(&t->tokenizer, id, &bytes);
-        for (int i = 0; i < bytes; i++) {  // an untrained byte model must not steer the terminal
-            unsigned char byte = (unsigned char)text[i];
-            putchar((byte < 32 && byte != '\n' && byte != '\t') || byte == 127 ? '?' : byte);
-        }
-        fflush(stdout);
-        ids[count++] = id;
-    }
+    printf("sample at step %lld: ", (long long)step);
+    generate(&t->model, &t->sampler, &t->tokenizer, t->o.prompt, t->o.sample_tokens, &out);
     printf("\n");
-    device_free(device_ids, (size_t)T * sizeof(int));
-    free(ids), free(window), free(probs), free(prompt);
     clock_start(t);
     return !stop_signal;
+}
+
+// --generate: no training, text from a checkpoint. Text alone goes to stdout.
+static int generate_text(FlagTable* flags, Options* o) {
+    Options run_options;
+    FlagTable run = options_table(&run_options);
+    CheckpointReader r = trained_open(flags, &run, o->generate);
+    Model m = {};
+    Config c = config_from_options(o);
+    c.B = 1, c.decode = true;
+    if (GPU_EXECUTION && c.T % 8)
+        fail("%s: trained with --sequence_length %d, which a GPU takes in eights; add --device cpu", r.path, c.T);
+    trained_vocabulary(&r, flags, &c);
+    Tokenizer tokenizer = tokenizer_open(o->tokenizer, o->input_bin, o->vocab_size, "--generate");
+    model_declare(&m, c, false);
+    trained_load(&m, &r, o->tf32);
+    model_plan_shape(&m, 1, c.T);
+    decode_plan(&m);
+    fprintf(stderr, "%s: step %lld, %.2fM parameters; %s, %s\n", r.path, (long long)r.state.step, params_live(&m.table) / 1e6,
+            device_text(), PRECISION_NAME);
+    TextStream out = {stdout, isatty(STDOUT_FILENO) != 0, {0}, 0};
+    Sampler sampler = sampler_start(c.V, (uint64_t)o->seed, o->temperature, o->top_k, o->top_p);
+    Generated made = generate(&m, &sampler, &tokenizer, o->prompt, o->sample_tokens, &out);
+    printf("\n");
+    fflush(stdout);
+    generate_report(&made, c.T, stderr);
+    return 0;
 }
 
 static void open_tokenizer(Trainer* t) {
@@ -655,18 +687,6 @@ static bool train_step(Trainer* t, int64_t step) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The run
 
-static const char* device_text(void) {
-    static char text[320];
-#if GPU_EXECUTION
-    cudaDeviceProp p;
-    CUDA_CHECK(cudaGetDeviceProperties(&p, 0));
-    snprintf(text, sizeof(text), "%s", p.name);
-#else
-    snprintf(text, sizeof(text), "cpu, %d threads", omp_get_max_threads());
-#endif
-    return text;
-}
-
 static void print_banner(const Trainer* t) {
     const Model* m = &t->model;
     const Config* c = &m->config;
@@ -696,6 +716,7 @@ static void open_run(Trainer* t) {
     check_options(o);
     Config c = config_from_options(o);
     vocabulary_from_flags(&t->flags, &c);
+    c.decode = o->sample_every > 0;
     t->objective = objective_open(&t->flags, o->num_iterations);
     objective_configure(&t->objective, &c);
     int look_ahead = objective_look_ahead(&t->objective);
@@ -715,6 +736,12 @@ static void open_run(Trainer* t) {
     model_plan_shape(m, o->batch_size, o->sequence_length);
     if (t->has_val && own_val) model_plan_shape(m, t->val_rows, t->val_T);
     if (o->sample_every && GPU_EXECUTION) model_plan_shape(m, 1, o->sequence_length);
+    if (o->sample_every) decode_plan(m);
+    if (o->hellaswag_every) t->choices = choice_eval_open(m, o->hellaswag_bin);
+    if (t->has_val) {
+        t->val_bytes = validation_bytes(o->tokenizer, o->input_bin, o->input_val_bin, o->val_batch_size, t->val_T, o->val_tokens,
+                                        o->vocab_size);
+    }
     t->run = run_state_start();
     int64_t resumed = resume_from_checkpoint(t);
     if (resumed < 0) start_weights(t);
@@ -785,10 +812,13 @@ static void train(Trainer* t) {
         bool val_due = t->has_val && (step % o->val_loss_every == 0 || last);
         bool sample_due = o->sample_every && ((step > 0 && step % o->sample_every == 0) || last);
         bool saves = *o->output_dir && o->save_every && step > first, save_due = saves && (step % o->save_every == 0 || last);
-        if (val_due || sample_due || save_due || last) report_step(t);
+        bool choices_due = o->hellaswag_every && (step % o->hellaswag_every == 0 || last);
+        if (val_due || choices_due || sample_due || save_due || last) report_step(t);
         if (save_due) save_checkpoint(t);
         uint64_t sampler_state = t->sampler.rng.state;
-        bool whole = (!val_due || run_validation(t, step)) && (!sample_due || run_sample(t, step));
+        bool whole = !val_due || run_validation(t, step);
+        if (whole && choices_due) run_choices(t, step);
+        whole = whole && (!sample_due || run_sample(t, step));
         if (!whole) stop_run(t, sampler_state);
         if (val_due && o->target_val_loss > 0 && t->val_loss <= o->target_val_loss) {
             printf("target reached: val loss %.6f <= %.6f after %lld steps, %lld tokens, %.1f s of training\n", t->val_loss,
@@ -810,6 +840,7 @@ extern "C" int PASTED(ahead_train, VARIANT)(int argc, char** argv) {
     flag_assign_by_name(&t->flags, "precision", PRECISION_NAME);
     t->argc = argc, t->argv = argv;
     if (t->o.threads) device_threads(t->o.threads);
+    if (*t->o.generate) return generate_text(&t->flags, &t->o);
     open_run(t);
     train(t);
     close_run(t);
@@ -858,7 +889,8 @@ int main(int argc, char** argv) {
 #endif
     if (!strcmp(o.device, "cuda") && !cuda) fail("--device cuda: no usable GPU (%s); use --device cpu or --device auto", why);
     const char* precision = strcmp(o.precision, "auto") ? o.precision : cuda ? "bf16" : "fp32";
-    if (cuda) printf("training on the GPU in %s\n", precision);
+    if (*o.generate) {  // says so itself, on stderr
+    } else if (cuda) printf("training on the GPU in %s\n", precision);
     else if (!strcmp(o.device, "cpu")) printf("training on the CPU in %s, as asked\n", precision);
     else printf("training on the CPU in %s: no usable GPU (%s)\n", precision, why);
     bool bf16 = !strcmp(precision, "bf16"), fp16 = !strcmp(precision, "fp16");

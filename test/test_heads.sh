@@ -23,7 +23,7 @@ for kind in "linear --mtp_weight 0" "proj --mtp_weight 0" "linear --mtp_weight 0
     read -r -a words <<<"$kind"
     train off --mtp_enabled --mtp_heads "${words[@]}"
     same "$kind: training losses" "$(plain_losses off)" "$(plain_losses plain)"
-    same "$kind: validation" "$(grep -o '^s:[0-9]* val:[0-9.]*' "$d/off/main.log")" "$(grep val: "$d/plain/main.log")"
+    same "$kind: validation" "$(grep -o '^s:[0-9]* val:[0-9.]*' "$d/off/main.log")" "$(grep -o '^s:[0-9]* val:[0-9.]*' "$d/plain/main.log")"
     rm -rf "$d/off"
 done
 
@@ -31,7 +31,7 @@ done
 train heads "${heads[@]}" --consist_weight 0.5 --consist_rampup_steps 6
 if [ "$(plain_losses heads)" != "$(plain_losses plain)" ]; then pass; else fail "heads trained the same weights as none"; fi
 same "validation before any training" "$(field heads 0 ntp)" "$(grep -o '^s:0 val:[0-9.]*' "$d/plain/main.log" | cut -d : -f 3)"
-same "form of a validation line" "$(grep -cE '^s:[0-9]+ val:[0-9.]+ ntp:[0-9.]+ mtp:[0-9.]+ val_ce_2:[0-9.]+ val_ce_3:[0-9.]+$' "$d/heads/main.log")" 3
+same "form of a validation line" "$(grep -cE '^s:[0-9]+ val:[0-9.]+ ntp:[0-9.]+ mtp:[0-9.]+ val_ce_2:[0-9.]+ val_ce_3:[0-9.]+ val_bpb:[0-9.]+$' "$d/heads/main.log")" 3
 same "form of a training line" "$(grep -cE '^s:[0-9]+ trn:.* consist_weight:[0-9.]+ consist_2:[0-9.]+ mtp:[0-9.]+ ce_2:[0-9.]+ ce_3:[0-9.]+$' "$d/heads/main.log")" 15
 same "weights in metrics.jsonl" "$(grep train_loss "$d/heads/metrics.jsonl" | grep -o '"consist_weight":[0-9.]*' | sed -n '1p;4p;7p;16p' | tr '\n' ' ')" \
     '"consist_weight":0 "consist_weight":0.25 "consist_weight":0.5 "consist_weight":0.5 '

@@ -27,7 +27,7 @@ for kind in "--mtp_weight 0" "--mtp_max_steps 8 --mtp_rampup_steps 1000000 --mtp
     train off --mtp_enabled "${words[@]}"
     same "$kind: weights and moments" "$(end off)" "$(end plain)"
     same "$kind: training losses" "$(sed 's/ tps:.*//' "$d/off/main.log" | grep trn:)" "$(sed 's/ tps:.*//' "$d/plain/main.log" | grep trn:)"
-    same "$kind: validation" "$(grep -o '^s:[0-9]* val:[0-9.]*' "$d/off/main.log")" "$(grep val: "$d/plain/main.log")"
+    same "$kind: validation" "$(grep -o '^s:[0-9]* val:[0-9.]*' "$d/off/main.log")" "$(grep -o '^s:[0-9]* val:[0-9.]*' "$d/plain/main.log")"
     same "$kind: the total is the next token's loss" "$(field off 8 mtp)" "$(field off 8 val)"
     rm -rf "$d/off"
 done
@@ -38,7 +38,7 @@ same "a preset that is switched off: log" "$(losses off)" "$(losses plain)"
 train mtp "${mtp[@]}"
 if [ "$(end mtp)" != "$(end plain)" ]; then pass; else fail "weight 0.35 trained the same weights as none"; fi
 same "validation before any training" "$(field mtp 0 ntp)" "$(field plain 0 val)"
-same "form of a validation line" "$(grep -cE '^s:[0-9]+ val:[0-9.]+ ntp:[0-9.]+ mtp:[0-9.]+ val_ce_2:[0-9.]+ val_ce_3:[0-9.]+$' "$d/mtp/main.log")" 4
+same "form of a validation line" "$(grep -cE '^s:[0-9]+ val:[0-9.]+ ntp:[0-9.]+ mtp:[0-9.]+ val_ce_2:[0-9.]+ val_ce_3:[0-9.]+ val_bpb:[0-9.]+$' "$d/mtp/main.log")" 4
 same "form of a training line" "$(grep -cE '^s:[0-9]+ trn:[0-9.]+ lr:[0-9.e+-]+ norm:[0-9.]+ tps:[0-9]+ mtp:[0-9.]+ ce_2:[0-9.]+ ce_3:[0-9.]+$' "$d/mtp/main.log")" 23
 same "the step without weight" "$(grep -cE '^s:0 trn:([0-9.]+) .* mtp:\1$' "$d/mtp/main.log")" 1
 same "console" "$(grep -cE '^step:[0-9]+/24 \| val loss [0-9.]+ \| mtp loss [0-9.]+$' "$d/mtp.out")" 4

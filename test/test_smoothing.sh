@@ -36,7 +36,7 @@ for mode in "--cocont_mode topk" "--cocont_mode cc --cocont_gamma 1.3" "--cocont
     read -r -a words <<<"$mode"
     train with "${cocont[@]}" "${words[@]}"
     if [ "$(end with)" != "$(end plain)" ]; then pass; else fail "$mode: alpha 0.3 trained the same weights as none"; fi
-    same "$mode: validation before any training" "$(grep -o '^s:0 val:[0-9.]*' "$d/with/main.log")" "$(grep '^s:0 val:' "$d/plain/main.log")"
+    same "$mode: validation before any training" "$(grep -o '^s:0 val:[0-9.]*' "$d/with/main.log")" "$(grep -o '^s:0 val:[0-9.]*' "$d/plain/main.log")"
     same "$mode: the next token's loss of the first step" "$(grep -o '^s:0 trn:[0-9.]*' "$d/with/main.log")" "$(grep -o '^s:0 trn:[0-9.]*' "$d/plain/main.log")"
     same "$mode: form of a training line" "$(grep -cE '^s:[0-9]+ trn:[0-9.]+ .* cocont_alpha:0.3[0-9]* cocont:[0-9.]+' "$d/with/main.log")" 16
     rm -rf "$d/with"

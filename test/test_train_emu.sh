@@ -34,6 +34,16 @@ for arch in gpt2 nocap; do
     if [ "$worst" = good ]; then pass; else fail "$arch: emulated losses differ from the CPU's by $worst"; fi
 done
 
+# Text with cached keys and values, and past the end of the sequence: the CPU's
+for arch in gpt2 nocap; do
+    for device in cpu cuda; do
+        timeout 120 $program --generate "$d/gpu-$arch" --device $device --precision fp32 --prompt "Once upon" --sample_tokens 30 \
+            --temperature 0 >"$d/text-$device" 2>"$d/text-$device.err" || fail "$arch, text: $(tail -1 "$d/text-$device.err")"
+    done
+    same=$(cmp "$d/text-cpu" "$d/text-cuda" 2>&1)
+    if [ -z "$same" ] && [ "$(wc -c <"$d/text-cuda")" -gt 10 ]; then pass; else fail "$arch: the text differs from the CPU's: $same"; fi
+done
+
 train bf16 --arch nocap --device cuda --precision bf16 || fail "bf16: $(tail -1 "$d/bf16.out")"
 if grep -q '"precision":"bf16"' "$d/bf16/metrics.jsonl"; then pass; else fail "bf16: the run had another precision"; fi
 whole=$(payload "$d/bf16/step_00000012.ckpt")

@@ -39,7 +39,7 @@ static int bench_compare(const void* a, const void* b) {
     double x = *(const double*)a, y = *(const double*)b;
     return x < y ? -1 : x > y;
 }
-static Timing bench_timing(double* seconds, int n) {
+UNUSED static Timing bench_timing(double* seconds, int n) {
     qsort(seconds, n, sizeof(double), bench_compare);
     return (Timing){seconds[0], seconds[n / 2]};
 }

@@ -65,6 +65,7 @@ typedef struct {
     MixerKind mixer;
     HeadKind head;
     EmbeddingKind embedding;
+    bool decode;    // with a cache of keys and values, so that text is generated token by token
     Codebook book;  // the cells of all tokens, for a lightrnn head or embedding (lightrnn.h); its memory is not the model's
     AuxConfig aux;
 } Config;

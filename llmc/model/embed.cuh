@@ -84,11 +84,13 @@ UNUSED static void cells_upload(Model* m) {
     copy_to_device(m->light.column_of, b->col, (size_t)b->V * sizeof(int));
 }
 
-// What the first norm has to look up; the lightrnn embedding has filled x (N,C) by then.
+// What the first norm has to look up; the lightrnn embedding has filled x (N,C) by then. A step after cached tokens is rows of
+// one token (T = 1), all at the cache's position.
 UNUSED static Lookup embed_forward(Model* m, const int* tokens, int B, int T) {
-    if (m->config.embedding == EMBEDDING_DENSE) return (Lookup){tokens, weight(m, m->wte), weight(m, m->wpe), T};
-    TableEmbedding e = {
-        m->light.row_of, m->light.column_of, weight(m, m->light.rows), weight(m, m->light.columns), weight(m, m->wpe), T};
+    const floatX* wpe = weight(m, m->wpe);
+    if (wpe && m->cache.mode == CACHE_STEP) wpe += (size_t)m->cache.position * m->config.C;
+    if (m->config.embedding == EMBEDDING_DENSE) return (Lookup){tokens, weight(m, m->wte), wpe, T};
+    TableEmbedding e = {m->light.row_of, m->light.column_of, weight(m, m->light.rows), weight(m, m->light.columns), wpe, T};
     table_embedding(m->x, tokens, e, B * T, m->config.C, m->stream);
     return no_lookup;
 }

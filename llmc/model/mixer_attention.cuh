@@ -19,15 +19,35 @@ UNUSED static void attention_mixer_params(Model* m, int l) {
     p->attn_proj_b = config_vector(&m->table, c, c->bias, layer_name(l, "attn.proj.b"), c->C, INIT_ZERO);
 }
 
+// Attention of the one token at the cache's position. qkv: DECODE_ROWS rows, of which the first counts.
+static void attention_mixer_step(Model* m, int l, LayerActs k) {
+    const Config* c = &m->config;
+    int T = c->T, D = c->C / c->NH, position = m->cache.position;
+    size_t angles = (size_t)position * (D / 2);
+    floatX* kv = m->cache.kv + (size_t)l * 2 * T * c->C;
+    if (!c->learned_positions) rope(k.qkv, m->rope_cos + angles, m->rope_sin + angles, false, 1, 1, c->NH, D, m->stream);
+    attention_decode(k.att, k.lse, kv, k.qkv, position, T, c->NH, D, m->stream);
+}
+
+// Attention of whole sequences
+static void attention_mixer_rows(Model* m, int l, LayerActs k, int B, int T) {
+    const Config* c = &m->config;
+    int D = c->C / c->NH;
+    if (!c->learned_positions) rope(k.qkv, m->rope_cos, m->rope_sin, false, B * T, T, c->NH, D, m->stream);
+    attention_forward(&m->attention, k.att, k.lse, k.qkv, B, T, c->NH, D, m->stream);
+    if (m->cache.mode != CACHE_FILL) return;
+    cache_fill(m->cache.kv + (size_t)l * 2 * c->T * c->C, k.qkv, T, c->T, c->NH, D, m->stream);
+}
+
 // x (N,C) += attn_scale * attention(y1) of layer l
 UNUSED static void attention_mixer_forward(Model* m, int l, int B, int T) {
     const Config* c = &m->config;
     const LayerParams* p = &m->layer[l];
     LayerActs k = layer_acts(m, l);
-    int N = B * T, C = c->C, D = C / c->NH;
+    int N = B * T, C = c->C;
     matmul_forward(&m->gemm, k.qkv, k.y1, weight(m, p->qkv_w), weight(m, p->qkv_b), N, C, 3 * C, 1.0f, false, m->stream);
-    if (!c->learned_positions) rope(k.qkv, m->rope_cos, m->rope_sin, false, N, T, c->NH, D, m->stream);
-    attention_forward(&m->attention, k.att, k.lse, k.qkv, B, T, c->NH, D, m->stream);
+    if (m->cache.mode == CACHE_STEP) attention_mixer_step(m, l, k);
+    else attention_mixer_rows(m, l, k, B, T);
     matmul_forward(&m->gemm, m->x, k.att, weight(m, p->attn_proj_w), master(m, p->attn_proj_b), N, C, C, c->attn_scale, true,
                    m->stream);
 }

@@ -18,6 +18,7 @@ The model's memory: parameters, activations, scratch. The code that walks it is 
 
 #include "../base/arena.cuh"
 #include "../ops/attention.cuh"
+#include "../ops/attention_decode.cuh"
 #include "../ops/classifier.cuh"
 #include "../ops/embedding.cuh"
 #include "../ops/filter.cuh"
@@ -79,6 +80,19 @@ typedef struct {
     int gemm_count;
 } LightRnn;
 
+// Keys and values of the tokens before, for generating one token after another (decode.cuh).
+typedef enum {
+    CACHE_OFF,   // a forward pass is one over whole sequences
+    CACHE_FILL,  // .. and leaves the keys and values of its first sequence here
+    CACHE_STEP,  // it is one over the token at `position`, and those below are in the cache
+} CacheMode;
+
+typedef struct {
+    CacheMode mode;
+    int position;
+    floatX* kv;  // (L,2,NH,T,D); NULL: the model has none
+} KvCache;
+
 static_assert((int)STEP_TABLES == (int)SOFT_TABLES, "a step has a weight for each table of the target list");
 
 typedef struct {
@@ -99,6 +113,7 @@ typedef struct {
     FilterBuffers filter;
     AheadHeads ahead;
     LightRnn light;
+    KvCache cache;
     LayerActs acts;  // of layer 0; layer_acts steps through
     float *x, *saved_x, *rstdf, *losses, *rope_cos, *rope_sin, *column_scratch, *norm_scratch;
     floatX *dres, *d4, *dn, *yf, *xhatf, *logits;
@@ -184,6 +199,7 @@ UNUSED static void model_plan_activations(Model* m) {
     arena_add(a, "logits", &m->logits, head_logits(c, m->chunk_rows) * X);
     arena_add(a, "losses", &m->losses, STEP_LOSSES * N * F);
     size_t angles = c->learned_positions ? 0 : (size_t)c->T * (c->C / c->NH / 2);
+    arena_add(a, "kv cache", &m->cache.kv, c->decode ? 2 * (size_t)c->L * c->T * c->C * X : 0);
     arena_add(a, "rope cos", &m->rope_cos, angles * F);
     arena_add(a, "rope sin", &m->rope_sin, angles * F);
     arena_add(a, "column sums", &m->column_scratch, c->bias ? back * (size_t)device_teams(COLUMN_TEAMS) * 4 * c->C * F : 0);

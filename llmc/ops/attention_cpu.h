@@ -204,7 +204,7 @@ static void attention_cpu_forward(void* scratch, int threads, floatX* out, float
     float scale = attention_scale(s);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int item = 0; item < items; item++) {
-        AttnScratch w;
+        AttnScratch w = {};
         size_t floats = attn_scratch(&w, NULL, s) / sizeof(float);
         attn_scratch(&w, (float*)scratch + floats * (size_t)omp_get_thread_num(), s);
         int part = item % parts, g = item / parts % s.NKV, b = item / parts / s.NKV;
@@ -265,7 +265,7 @@ static void attention_cpu_backward(void* scratch, int threads, floatX* dqkv, con
     float scale = attention_scale(s);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int item = 0; item < items; item++) {
-        AttnScratch w;
+        AttnScratch w = {};
         size_t floats = attn_scratch(&w, NULL, s) / sizeof(float);
         attn_scratch(&w, (float*)scratch + floats * (size_t)omp_get_thread_num(), s);
         int part = item % parts, g = item / parts % s.NKV, b = item / parts / s.NKV;
