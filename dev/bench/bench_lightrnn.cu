@@ -12,9 +12,10 @@ more between two loops than the cases differ; the best times are then compared w
 Tokens are drawn from Zipf's law, 1 / (rank + 2.7), with a fixed seed. As in a vocabulary of merges an id says how frequent its token
 is, but not exactly: ids are in the order of ln(rank + 1) + a normal deviate.
 
-A head is given in percent of the ceiling of products (bench.h) on its own operations. Wc is as large as a dense head's matrix; at
-few positions a row the weights and the gradients of the rows that are hit are read and written for little arithmetic, so bytes are
-what the columns cost then: the last number is how many of them were hit.
+A head is given in percent of the ceiling of products on its own operations, and of what arithmetic and memory allow together (the
+update ceiling of bench.h): Wc is as large as a dense head's matrix, and of every row that is hit the weights are read and the
+gradients read and written once, whatever few positions they serve. The ceiling is the median of tile loops run between the cases, so
+that a neighbour slows down both. At 1024 positions the bytes alone take as long as the arithmetic.
 */
 #include "../../llmc/model/setup.cuh"
 #include "bench.h"
@@ -93,13 +94,16 @@ static int rows_hit(const Codebook* book, const int* targets, int n) {
     return count;
 }
 
-static void say(const char* what, const char* name, Timing t, double flops, double dense, int hit) {
-    char share[64] = "", rows[32] = "";
-    double percent = flops / t.best * 1e-9 / bench_ceilings.multiply * 100;
-    if (flops > 0) snprintf(share, sizeof(share), "%6.1f GFLOP/s %5.1f %%", flops / t.best * 1e-9, percent);
-    if (hit) snprintf(rows, sizeof(rows), ", %d rows hit", hit);
-    printf("%-20s %-22s %9.2f ms %9.2f ms   %6.2f times the dense speed  %s%s\n", what, name, t.best * 1e3, t.median * 1e3,
-           dense / t.best, share, rows);
+// flops, bytes: of a head; 0 for a step. ceiling: of products, GFLOP/s, while it ran
+static void say(const char* what, const char* name, Timing t, double flops, double bytes, double dense, double ceiling) {
+    char share[96] = "";
+    double arithmetic = flops * 1e-9 / ceiling, memory = bytes * 1e-9 / bench_ceilings.update;
+    if (flops > 0) {
+        snprintf(share, sizeof(share), "%6.1f GFLOP/s: %4.1f %% of products, %5.1f %% of both", flops / t.best * 1e-9,
+                 100 * arithmetic / t.best, 100 * (arithmetic + memory) / t.best);
+    }
+    printf("%-20s %-22s %9.2f ms %9.2f ms   %6.2f times the dense speed  %s\n", what, name, t.best * 1e3, t.median * 1e3,
+           dense / t.best, share);
     fflush(stdout);
 }
 
@@ -107,7 +111,7 @@ static const char* const CASE_NAMES[CASES] = {"dense", "lightrnn, sequential", "
 
 // A head alone: dense and both tables in turn.
 static void bench_head(const Zipf* z, const Codebook* books, int N, int C, int repeats) {
-    static double seconds[CASES][BENCH_MAX_REPEATS];
+    static double seconds[CASES][BENCH_MAX_REPEATS], rates[CASES * BENCH_MAX_REPEATS];
     Model models[2];
     int B = N / 256, *tokens = (int*)xmalloc((size_t)(N + 1) * sizeof(int));
     zipf_tokens(z, tokens, N + 1);
@@ -125,19 +129,20 @@ static void bench_head(const Zipf* z, const Codebook* books, int N, int C, int r
             use_book(m, &books[k > 1]);
             double start = bench_now();
             head_loss(m, &micro, training_targets(m, &micro), 1.0f / (float)N, true);
-            if (i >= 0) seconds[k][i] = bench_now() - start;
-            bench_look_at_ceiling();
+            if (i < 0) continue;
+            seconds[k][i] = bench_now() - start;
+            rates[i * CASES + k] = bench_multiply();
         }
     }
     char what[32];
     snprintf(what, sizeof(what), "head, %d x %d", N, C);
-    double dense = 0;
+    double dense = 0, ceiling = bench_timing(rates, CASES * repeats).median;
     for (int k = 0; k < CASES; k++) {
         Timing t = bench_timing(seconds[k], repeats);
         const Codebook* book = &books[k > 1];
         if (!k) dense = t.best;
-        say(what, CASE_NAMES[k], t, 6.0 * N * C * (k ? book->rows + book->columns : V), dense,
-            k ? rows_hit(book, tokens + 1, N) : 0);
+        double cells = k ? (double)rows_hit(book, tokens + 1, N) * book->columns : (double)V;
+        say(what, CASE_NAMES[k], t, 6.0 * N * C * (k ? book->rows + book->columns : V), 12 * cells * C, dense, ceiling);
     }
     for (int i = 0; i < 2; i++) model_free(&models[i]);
     free(tokens);
@@ -181,7 +186,7 @@ static void bench_steps(const Zipf* z, const Codebook* book, int repeats) {
     for (int k = 0; k < CASES; k++) {
         Timing t = bench_timing(seconds[k], repeats);
         if (!k) dense = t.best;
-        say("step, d6", names[k], t, 0, dense, 0);
+        say("step, d6", names[k], t, 0, 0, dense, 1);
         model_free(&models[k]);
     }
 }
