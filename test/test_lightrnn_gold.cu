@@ -1,6 +1,6 @@
 /*
-A model with a factorised vocabulary against recorded tensors (dev/reference/record_light.py): losses, n-grams, the distribution of
-all tokens, every gradient and every initial weight; and 20 steps of training.
+A model with a factorised vocabulary against recorded tensors (dev/reference/record_light.py): losses, n-grams, the distribution
+of all tokens, every gradient and every initial weight; and 20 steps of training.
 */
 #include "buffer.h"
 #include "gold.h"

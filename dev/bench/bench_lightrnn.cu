@@ -1,21 +1,22 @@
 /*
-What a factorised vocabulary saves: forward and backward of the dense head and of the lightrnn head (head_lightrnn.cuh), and a whole
-training step with either, for 50257 tokens. All cases of a width take turns in one loop, because a machine that others use changes
-more between two loops than the cases differ; the best times are then compared with those of the dense head.
+What a factorised vocabulary saves: forward and backward of the dense head and of the lightrnn head (head_lightrnn.cuh), and a
+whole training step with either, for 50257 tokens. All cases of a width take turns in one loop, because a machine that others
+use changes more between two loops than the cases differ; the best times are then compared with those of the dense head.
 
-    head, N x C    N positions, width C: 6 N C 50257 floating-point operations with a dense head, 6 N C (R + K) with rows and columns
+    head, N x C    N positions, width C: 6 N C 50257 floating-point operations with a dense head, 6 N C (R + K) with rows and
+                   columns
     step, d6       6 layers x 384: forward, loss, backward and AdamW on 1024 positions
 
     sequential     the table in the order of the ids: 224 rows of 225
     frequency      the most frequent tokens share the first rows: fewer rows are hit, each by more positions
 
-Tokens are drawn from Zipf's law, 1 / (rank + 2.7), with a fixed seed. As in a vocabulary of merges an id says how frequent its token
-is, but not exactly: ids are in the order of ln(rank + 1) + a normal deviate.
+Tokens are drawn from Zipf's law, 1 / (rank + 2.7), with a fixed seed. As in a vocabulary of merges an id says how frequent its
+token is, but not exactly: ids are in the order of ln(rank + 1) + a normal deviate.
 
-A head is given in percent of the ceiling of products on its own operations, and of what arithmetic and memory allow together (the
-update ceiling of bench.h): Wc is as large as a dense head's matrix, and of every row that is hit the weights are read and the
-gradients read and written once, whatever few positions they serve. The ceiling is the median of tile loops run between the cases, so
-that a neighbour slows down both. At 1024 positions the bytes alone take as long as the arithmetic.
+A head is given in percent of the ceiling of products on its own operations, and of what arithmetic and memory allow together
+(the update ceiling of bench.h): Wc is as large as a dense head's matrix, and of every row that is hit the weights are read and
+the gradients read and written once, whatever few positions they serve. The ceiling is the median of tile loops run between the
+cases, so that a neighbour slows down both. At 1024 positions the bytes alone take as long as the arithmetic.
 */
 #include "../../llmc/model/setup.cuh"
 #include "bench.h"
