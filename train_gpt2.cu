@@ -12,6 +12,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/io/results.h"
 #include "llmc/io/sampler.h"
 #include "llmc/io/tokenizer_open.h"
+#include "llmc/model/codebook_measure.cuh"
 #include "llmc/model/setup.cuh"
 #include "llmc/model/vocabulary.h"
 #include "llmc/optim/schedule.h"
@@ -40,6 +41,8 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     INT(table_size, 0, 0, 65536, "columns of that table; 0 = the square root of the vocabulary")                                  \
     STRING(codebook, "", "which cell each token has, a file of data/build_codebook; empty = in order, row by row")                 \
     CHOICE(lightrnn_decoder, "per_row", LIGHTRNN_DECODERS, "column weights of a lightrnn head: each row has its own")              \
+    STRING(codebook_costs, "", "train nothing: measure what every token costs in every row and column, write that file (--resume 1)")\
+    LONG(codebook_costs_tokens, 1048576, 1, INT64_MAX, "tokens of training text to measure on")                                   \
     SECTION("Training")                                                                                                           \
     INT(batch_size, 4, 1, 1048576, "sequences per micro-step (B)")                                                                \
     INT(grad_accumulation_steps, 1, 1, 1048576, "micro-steps per step")                                                           \
@@ -166,6 +169,7 @@ typedef struct {
     Sampler sampler;
     Tokenizer tokenizer;
     bool has_tokenizer, has_val;
+    bool measures;           // the codebook, instead of training
     int val_rows, val_T;     // rows of a validation batch that run at once; their length
     double clock;            // wall time when the training clock was last read
     double val_loss;         // the last one, NAN before the first
@@ -656,6 +660,7 @@ static void open_run(Trainer* t) {
     check_options(o);
     Config c = config_from_options(o);
     vocabulary_from_flags(&t->flags, &c);
+    t->measures = codebook_measure_wanted(&t->flags, &c);
     t->objective = objective_open(&t->flags, o->num_iterations);
     objective_configure(&t->objective, &c);
     int look_ahead = objective_look_ahead(&t->objective);
@@ -677,6 +682,7 @@ static void open_run(Trainer* t) {
     if (o->sample_every && GPU_EXECUTION) model_plan_shape(m, 1, o->sequence_length);
     t->run = run_state_start();
     int64_t resumed = resume_from_checkpoint(t);
+    if (t->measures) return;  // and the run's logs stay as they are
     if (resumed < 0) model_init_weights(m, (uint64_t)o->seed);
     objective_start(&t->objective, m, t->run.step);
     if (t->has_val && !own_val) sibling_validate(t, NULL);  // opens it
@@ -758,6 +764,10 @@ extern "C" int PASTED(ahead_train, VARIANT)(int argc, char** argv) {
     t->argc = argc, t->argv = argv;
     if (t->o.threads) device_threads(t->o.threads);
     open_run(t);
+    if (t->measures) {
+        codebook_measure(&t->model, t->o.codebook_costs, t->o.input_bin, t->o.codebook_costs_tokens);
+        return 0;
+    }
     train(t);
     close_run(t);
     if (ARENA_GUARD > 0) arena_check(&t->model.activations);
