@@ -46,7 +46,7 @@ class Codebook:
     """Cells of all tokens: row, column (V). Rows may be short, but have no gaps."""
 
     def __init__(self, row, column, columns):
-        self.row, self.column, self.columns = torch.tensor(row).long(), torch.tensor(column).long(), columns
+        self.row, self.column, self.columns = torch.as_tensor(row).long(), torch.as_tensor(column).long(), columns
         self.rows = int(self.row.max()) + 1
         self.length = torch.bincount(self.row)
 

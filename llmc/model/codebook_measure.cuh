@@ -86,7 +86,9 @@ UNUSED static void measure_add(CodebookMeasure* s, const Model* m, const int* to
     for (int v = 1; v <= V; v++) s->first[v] += s->first[v - 1];
     for (int n = N - 1; n >= 0; n--) s->order[--s->first[s->tokens[n + 1]]] = n;
     s->positions += (uint64_t)N;
+#ifdef _OPENMP  // the emulation is compiled without
 #pragma omp parallel for schedule(dynamic, 16)
+#endif
     for (int v = 0; v < V; v++) {
         size_t cells = (size_t)book->row[v] * (size_t)s->Kp;
         for (int i = s->first[v]; i < s->first[v + 1]; i++) {
