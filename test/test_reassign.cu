@@ -14,7 +14,7 @@ other rows tokens take their weights, and start with moments of 0.
 #include "data/reassign_codebook.c"
 #undef main
 
-enum { B = 2, T = 16, N = B * T, V = 61, COLUMNS = 10, C = 32, STEPS = 3 };
+enum { B = 2, T = 16, N = B * T, V = 63, COLUMNS = 10, C = 32, STEPS = 3 };
 
 static void open_model(Model* m, bool light_embedding, Codebook book) {
     Config c = {};
@@ -68,7 +68,7 @@ static void save(const Model* m, const char* path, int arrays) {
     RunState run = run_state_start();
     run.step = STEPS;
     float* all[CHECKPOINT_ARRAYS] = {m->masters, m->m, m->v};
-    bool good = checkpoint_writer_open(&w, path, &m->table, arrays, "--vocab_size 61\n--codebook old\n--seed 7\n", &run);
+    bool good = checkpoint_writer_open(&w, path, &m->table, arrays, "--vocab_size 63\n--codebook old\n--seed 7\n", &run);
     for (int a = 0; a < arrays; a++) {
         const float* host = host_f(all[a], m->table.size);
         for (int id = 0; id < m->table.count; id++) {
@@ -85,7 +85,7 @@ static void load(Model* m, const char* path) {
     if (!checkpoint_reader_open(&r, path) || !checkpoint_reader_match(&r, &m->table, MATCH_EXACT)) fail_msg("%s", r.error);
     assert_int_equal(r.state.step, STEPS);
     char flags[900];
-    snprintf(flags, sizeof(flags), "--vocab_size 61\n--seed 7\n--codebook %s\n", test_path("new"));
+    snprintf(flags, sizeof(flags), "--vocab_size 63\n--seed 7\n--codebook %s\n", test_path("new"));
     assert_string_equal(r.flags, flags);
     for (int a = 0; a < CHECKPOINT_ARRAYS; a++) {
         float* host = (float*)memset(host_values(m->table.size), 0, m->table.size * sizeof(float));
@@ -140,9 +140,9 @@ static Codebook shuffled(const Codebook* old, bool alike) {
     return codebook_from_cells("a shuffled codebook", V, COLUMNS, row, column, "");
 }
 
-static Codebook spread_book(void) {  // seven rows, the last one has a single token
+static Codebook spread_book(void) {  // seven rows, the last one has three tokens
     int32_t order[V];
-    for (int v = 0; v < V; v++) order[v] = v * 7 % V;
+    for (int v = 0; v < V; v++) order[v] = v * 8 % V;
     return codebook_from_order(V, COLUMNS, order);
 }
 
@@ -252,7 +252,7 @@ static void between_rows(void** state) {
     row[u] = old.row[w], column[u] = old.col[w], row[w] = old.row[u], column[w] = old.col[u];
     Codebook now = codebook_from_cells("a test", V, COLUMNS, row, column, "");
     reassigned(&a, &b, true, old, now);
-    assert_says("2 of 61 tokens moved with their weights, 2 of them to another row");
+    assert_says("2 of 63 tokens moved with their weights, 2 of them to another row");
     assert_says("the nearest are");
     const int ids[2] = {a.light.col_w, a.light.col_b}, Kp = 16;
     for (int i = 0; i < 2; i++) {
@@ -310,7 +310,7 @@ static void refusals(void** state) {
         {"--checkpoint @/old.ckpt --codebook @/fits", EXIT_USAGE, "--out is missing"},
         {"--checkpoint @/old.ckpt --codebook @/fits --out @/full", EXIT_FAIL, "already has checkpoints"},
         {"--checkpoint @/text --codebook @/fits --out @/x", EXIT_FAIL, "not a checkpoint"},
-        {"--checkpoint @/old.ckpt --codebook @/other --out @/x", EXIT_FAIL, "made for 40 tokens, expected 61"},
+        {"--checkpoint @/old.ckpt --codebook @/other --out @/x", EXIT_FAIL, "made for 40 tokens, expected 63"},
         {"--checkpoint @/old.ckpt --codebook @/wide --out @/x", EXIT_FAIL, "head.column.w has 112 rows, expected 96"},
         {"--checkpoint @/old.ckpt --codebook @/fits --out @/x", 0, "tokens moved with their weights"},
     };
