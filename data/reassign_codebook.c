@@ -168,7 +168,7 @@ static void fit_embedding(Move* m) {
     float *old_row = read_tensor(&m->r, row, CHECKPOINT_MASTERS), *old_column = read_tensor(&m->r, column, CHECKPOINT_MASTERS);
     m->row = read_tensor(&m->r, row, CHECKPOINT_MASTERS), m->column = read_tensor(&m->r, column, CHECKPOINT_MASTERS);
     double size, distance = 0, before = INFINITY;
-    for (int i = 0; i < FIT_ROUNDS && (i == 0 || distance < before * (1 - 1e-6)); i++) {
+    for (int i = 0; i < FIT_ROUNDS && (i == 0 || distance < before); i++) {
         if (i > 0) before = distance;
         fit_line(m, old_row, old_column, m->column, true, C, m->row);
         fit_line(m, old_row, old_column, m->row, false, C, m->column);

@@ -247,7 +247,7 @@ static void between_rows(void** state) {
     (void)state;
     Model a, b;
     Codebook old = spread_book();
-    int32_t row[V], column[V], u = old.token[3], w = old.token[2 * COLUMNS + 5];
+    int32_t row[V], column[V], u = old.token[3], w = old.token[6 * COLUMNS + 1];
     memcpy(row, old.row, sizeof(row)), memcpy(column, old.col, sizeof(column));
     row[u] = old.row[w], column[u] = old.col[w], row[w] = old.row[u], column[w] = old.col[u];
     Codebook now = codebook_from_cells("a test", V, COLUMNS, row, column, "");
@@ -284,7 +284,7 @@ static void between_rows(void** state) {
     }
     assert_true(squares > 1e-4);
     const float *mr = tensor_of(&b, b.v, b.light.rows), *before = tensor_of(&a, a.v, a.light.rows);
-    for (int r = 0; r < old.rows; r++) assert_true(mr[r * C] == (r == 0 || r == 2 ? 0 : before[r * C]));
+    for (int r = 0; r < old.rows; r++) assert_true(mr[r * C] == (r == 0 || r == 6 ? 0 : before[r * C]));
     model_free(&a), model_free(&b), codebook_free(&old), codebook_free(&now);
 }
 
