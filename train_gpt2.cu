@@ -19,6 +19,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/model/generate.cuh"
 #include "llmc/model/init_from.cuh"
 #include "llmc/model/nonfinite.cuh"
+#include "llmc/model/codebook_measure.cuh"
 #include "llmc/model/setup.cuh"
 #include "llmc/model/vocabulary.h"
 #include "llmc/optim/schedule.h"
@@ -47,6 +48,8 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     INT(table_size, 0, 0, 65536, "columns of that table; 0 = the square root of the vocabulary")                                  \
     STRING(codebook, "", "which cell each token has, a file of data/build_codebook; empty = in order, row by row")                 \
     CHOICE(lightrnn_decoder, "per_row", LIGHTRNN_DECODERS, "column weights of a lightrnn head: each row has its own")              \
+    STRING(codebook_costs, "", "train nothing: measure what every token costs in every row and column, write that file (--resume 1)")\
+    LONG(codebook_costs_tokens, 1048576, 1, INT64_MAX, "tokens of training text to measure on")                                   \
     SECTION("Training")                                                                                                           \
     INT(batch_size, 4, 1, 1048576, "sequences per micro-step (B)")                                                                \
     INT(grad_accumulation_steps, 1, 1, 1048576, "micro-steps per step")                                                           \
@@ -181,6 +184,7 @@ typedef struct {
     bool has_tokenizer, has_val;
     int64_t val_bytes;  // of text that validation scores, 0: not known
     ChoiceEval choices;
+    bool measures;           // the codebook, instead of training
     int val_rows, val_T;     // rows of a validation batch that run at once; their length
     double clock;            // wall time when the training clock was last read
     double val_loss;         // the last one, NAN before the first
@@ -717,6 +721,7 @@ static void open_run(Trainer* t) {
     Config c = config_from_options(o);
     vocabulary_from_flags(&t->flags, &c);
     c.decode = o->sample_every > 0;
+    t->measures = codebook_measure_wanted(&t->flags, &c);
     t->objective = objective_open(&t->flags, o->num_iterations);
     objective_configure(&t->objective, &c);
     int look_ahead = objective_look_ahead(&t->objective);
@@ -744,6 +749,7 @@ static void open_run(Trainer* t) {
     }
     t->run = run_state_start();
     int64_t resumed = resume_from_checkpoint(t);
+    if (t->measures) return;  // and the run's logs stay as they are
     if (resumed < 0) start_weights(t);
     objective_start(&t->objective, m, t->run.step);
     if (t->has_val && !own_val) sibling_validate(t, NULL);  // opens it
@@ -842,6 +848,10 @@ extern "C" int PASTED(ahead_train, VARIANT)(int argc, char** argv) {
     if (t->o.threads) device_threads(t->o.threads);
     if (*t->o.generate) return generate_text(&t->flags, &t->o);
     open_run(t);
+    if (t->measures) {
+        codebook_measure(&t->model, t->o.codebook_costs, t->o.input_bin, t->o.codebook_costs_tokens);
+        return 0;
+    }
     train(t);
     close_run(t);
     if (ARENA_GUARD > 0) arena_check(&t->model.activations);

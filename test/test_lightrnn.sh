@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # shellcheck disable=SC2034,SC2154 # flags and d are shared with small_run.sh
 # The lightrnn head and embedding through the built program: it learns, resumes bit for bit, validates plain cross-entropies in any
-# precision and samples; another codebook than a checkpoint's and objectives that it is not defined for are refused.
+# precision and samples; a better codebook is made from it and training goes on with that; another codebook than a checkpoint's and
+# objectives that it is not defined for are refused.
 set -u
 . "$(dirname "$0")/small_run.sh"
 
@@ -13,6 +14,7 @@ light=(--tie_embedding light --table_size 20)
 end() { payload "$d/$1/step_00000016.ckpt"; }
 losses() { sed 's/ tps:[0-9]*//' "$d/$1/main.log"; } # all but the speed
 field() { grep "^s:$2 val:" "$d/$1/main.log" | grep -o " $3:[0-9.]*" | cut -d : -f 2; } # run, step, key: of a validation
+val() { grep -o "^s:$2 val:[0-9.]*" "$d/$1/main.log" | cut -d : -f 3; } # run, step
 holds() { # what, awk condition
     if awk "BEGIN { exit !($2) }"; then pass; else fail "$1: not $2"; fi
 }
@@ -51,6 +53,30 @@ for half in "--head lightrnn" "--embedding lightrnn --tie_embedding none"; do
     holds "$half" "$(grep -o '^s:16 val:[0-9.]*' "$d/half/main.log" | cut -d : -f 3) < $(grep -o '^s:0 val:[0-9.]*' "$d/half/main.log" | cut -d : -f 3) - 0.5"
     rm -rf "$d/half"
 done
+
+# --- a better codebook from what tokens cost, and the run goes on with it
+seen=(--input_val_bin "$d/train_0*.bin" --val_tokens 6400) # validation on the training text: what the costs sum to
+book=(--head lightrnn --codebook)
+data/build_codebook --vocab_size 257 --columns 20 --out "$d/first" >/dev/null
+train round1 "${book[@]}" "$d/first" "${seen[@]}"
+before=$(cksum <"$d/round1/main.log")
+train round1 "${book[@]}" "$d/first" "${seen[@]}" --resume 1 --codebook_costs "$d/costs" --codebook_costs_tokens 6400
+same "costs of the codebook in use" "$(grep -o '[0-9.]* nats a token' "$d/round1.out")" "$(val round1 16) nats a token"
+same "measuring leaves the log alone" "$(cksum <"$d/round1/main.log")" "$before"
+data/build_codebook --vocab_size 257 --method matching --codebook "$d/first" --costs "$d/costs" --out "$d/second" >"$d/match" 2>&1
+objective() { sed -n "s/^$1: objective \([0-9.]*\) .*/\1/p" "$d/match"; }
+holds "matching lowers the objective" "$(objective after) < 0.99 * $(objective before)"
+data/reassign_codebook --checkpoint "$d/round1/step_00000016.ckpt" --codebook "$d/second" --out "$d/round2" >"$d/said" 2>&1
+same "the moved checkpoint" "$(grep -c '^.*step_00000016.ckpt: [0-9]* of 257 tokens moved' "$d/said")" 1
+train round2 "${book[@]}" "$d/second" "${seen[@]}" --resume 1 --num_iterations 24 --save_every 24
+holds "it goes on" "$(val round2 24) < $(val round2 16) && $(val round2 16) < 6"
+refused "costs of a dense head" 2 "measures a lightrnn head" --resume 1 --codebook_costs "$d/x" --output_dir "$d/round1"
+refused "costs of a new model" 2 "measures a trained model" "${light[@]}" --codebook_costs "$d/x"
+refused "tokens without costs" 2 "has no effect without --codebook_costs" "${light[@]}" --codebook_costs_tokens 9
+refused "costs of more text than there is" 1 "tokens at most, but --codebook_costs_tokens is 20000" "${book[@]}" "$d/first" --output_dir "$d/round1" --resume 1 \
+    --codebook_costs "$d/x" --codebook_costs_tokens 20000
+refused "costs over another file" 1 "is not a file of codebook costs, so it is kept" "${book[@]}" "$d/first" --output_dir "$d/round1" \
+    --resume 1 --codebook_costs "$d/first" --codebook_costs_tokens 1024
 
 # --- what a user can get wrong
 data/build_codebook "${shards[1]}" --method snake --vocab_size 257 --columns 20 --out "$d/snake" >"$d/build" 2>&1 ||

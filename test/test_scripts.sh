@@ -172,7 +172,8 @@ fi
 help=$("$program" --help)
 for preset in scripts/presets/*.txt; do
     extra=()
-    if grep -q use_cocont "$preset"; then
+    mapfile -t included < <(sed -n 's,^@,scripts/presets/,p' "$preset")
+    if grep -q use_cocont "$preset" "${included[@]}"; then
         grep -q -e --use_cocont <<<"$help" || { skip "$preset: this program has no --use_cocont"; continue; }
         extra=("${ngram[@]}")
     fi

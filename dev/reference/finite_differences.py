@@ -118,10 +118,39 @@ def spelling():
     yield "spelling", worst(loss, {"h": h, "w": w, "b": b})
 
 
+def light():
+    order, columns = torch.randperm(V), 4
+    row, column = torch.zeros(V, dtype=torch.long), torch.zeros(V, dtype=torch.long)
+    row[order], column[order] = torch.arange(V) // columns, torch.arange(V) % columns  # five rows, the last of one token
+    book = gpt2.Codebook(row, column, columns)
+    ids, p, _ = followers()
+    tokens = torch.randint(V, (N + K,))
+    for arch, embedding in (("nocap", True), ("gpt2", False)):
+        cfg = gpt2.Config(arch=arch, L=2, NH=2, C=16, V=V, T=T, tied=False, light_head=True, light_embedding=embedding, book=book)
+        leaves = {name: (w + 0.05 * torch.randn_like(w)).requires_grad_(True)
+                  for name, w in gpt2.initial_parameters(cfg, 5, torch.float64).items()}
+
+        def loss(leaves=leaves, cfg=cfg):
+            h = gpt2.hidden(leaves, cfg, tokens[:N].view(B, T)).reshape(N, -1)
+            rows, total = gpt2.light_rows(leaves, cfg, h), 0.0
+            for k, weight in ((1, 1.0), (2, 0.35)):
+                y = tokens[k:k + N]
+                own = rows.gather(1, row[y][:, None]).squeeze(1)
+                if k == 1:
+                    own = 0.9 * own + 0.1 * (rows.gather(1, row[ids.clamp(min=0)]) * p * (ids >= 0)).sum(1)
+                in_row = gpt2.light_columns(leaves, cfg, h, row[y]).gather(1, column[y][:, None]).squeeze(1)
+                total = total - weight * (own + in_row).mean()
+            return total
+        yield f"{arch}: rows and columns, {'both ends' if embedding else 'the head'}, two tokens, n-grams", worst(loss, leaves)
+        h = gpt2.hidden(leaves, cfg, tokens[:N].view(B, T)).reshape(N, -1)
+        sums = gpt2.light_log_probs(leaves, cfg, h).exp().sum(1).detach()
+        yield f"{arch}: sum of the probabilities", float((sums - 1).abs().max())
+
+
 def main():
     torch.manual_seed(1)
     wrong = 0
-    for group in (classifiers, models, spelling):
+    for group in (classifiers, models, spelling, light):
         for name, error in group():
             wrong += not error <= ALLOWED
             print(f"{name:60} {error:.1e}{'' if error <= ALLOWED else '   MORE THAN ' + str(ALLOWED)}")

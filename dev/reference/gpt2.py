@@ -29,6 +29,9 @@ class Config:
     tied: bool = True
     heads: str = "shared"  # what the tokens 2..K ahead are predicted with: linear and proj have parameters of their own
     K: int = 1
+    light_head: bool = False  # a head, an embedding over the rows and columns of a table of tokens
+    light_embedding: bool = False
+    book: object = None  # that table: Codebook
 
     @property
     def Vp(self):  # rows of wte: the vocabulary, padded
@@ -39,16 +42,33 @@ class Config:
         return (self.C // 4 + 7) // 8 * 8
 
 
+class Codebook:
+    """Cells of all tokens: row, column (V). Rows may be short, but have no gaps."""
+
+    def __init__(self, row, column, columns):
+        self.row, self.column, self.columns = torch.as_tensor(row).long(), torch.as_tensor(column).long(), columns
+        self.rows = int(self.row.max()) + 1
+        self.length = torch.bincount(self.row)
+
+    @property
+    def Rp(self):  # padded as in memory
+        return (self.rows + 7) // 8 * 8
+
+    @property
+    def Kp(self):
+        return (self.columns + 7) // 8 * 8
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Parameters
 
 def parameter_table(cfg):
-    """Rows (name, shape, init, scale, live rows); the order is the project's."""
+    """Rows (name, shape, init, scale, live rows, period); the order is the project's. Live are so many rows of each period."""
     C, L, gpt2 = cfg.C, cfg.L, cfg.arch == "gpt2"
     rows = []
 
-    def add(name, shape, init, scale=0.0, live=None):
-        rows.append((name, shape, init, np.float32(scale), live or shape[0]))
+    def add(name, shape, init, scale=0.0, live=None, period=None):
+        rows.append((name, shape, init, np.float32(scale), live or shape[0], period or shape[0]))
 
     def matrix(name, out, fan_in, live=None, residual=False):
         if gpt2:
@@ -67,7 +87,12 @@ def parameter_table(cfg):
         if gpt2:
             add(name + ".b", (out,), "zero")
 
-    matrix("wte", cfg.Vp, C, cfg.V)
+    book = cfg.book
+    if cfg.light_embedding:
+        add("wte.row", (book.rows, C), "normal", 0.02)
+        add("wte.column", (book.columns, C), "normal", 0.02)
+    else:
+        matrix("wte", cfg.Vp, C, cfg.V)
     if gpt2:
         add("wpe", (cfg.T, C), "normal", 0.02)
     for l in range(L):
@@ -78,7 +103,12 @@ def parameter_table(cfg):
         linear(f"h.{l}.mlp.fc", 4 * C, C)
         linear(f"h.{l}.mlp.proj", C, 4 * C, residual=True)
     norm("lnf")
-    if not cfg.tied:
+    if cfg.light_head:
+        add("head.row.w", (book.Rp, C), "normal", 0.02, book.rows)
+        add("head.row.b", (book.Rp,), "zero")
+        add("head.column.w", (book.rows * book.Kp, C), "normal", 0.02, book.columns, book.Kp)
+        add("head.column.b", (book.rows * book.Kp,), "zero")
+    elif not cfg.tied:
         matrix("lm_head", cfg.Vp, C, cfg.V)
     for k in range(2, cfg.K + 1):
         if cfg.heads == "linear":
@@ -92,15 +122,16 @@ def parameter_table(cfg):
 def initial_parameters(cfg, seed, dtype=torch.float32):
     """Seeded weights, the same as the C program's. Padding rows are zero."""
     params = {}
-    for name, shape, init, scale, live in parameter_table(cfg):
+    for name, shape, init, scale, live, period in parameter_table(cfg):
         w = np.zeros(shape, np.float32)
-        count = live * int(np.prod(shape[1:]))
+        count = (live if period == shape[0] else shape[0]) * int(np.prod(shape[1:]))
         if init == "normal":
             w.reshape(-1)[:count] = scale * rand.normal(rand.key(seed, name), count)
         elif init == "uniform":
             w.reshape(-1)[:count] = scale * rand.uniform(rand.key(seed, name), count)
         elif init == "one":
             w[:] = 1
+        w[np.arange(shape[0]) % period >= live] = 0
         params[name] = torch.tensor(w, dtype=dtype)
     return params
 
@@ -220,7 +251,10 @@ def hidden(p, cfg, ids, store=lambda x: x, weight=lambda x: x, attend=attention)
         y = x @ weight(p[name + ".w"]).T
         return store(y + weight(p[name + ".b"]) if gpt2 else y)
 
-    x = weight(p["wte"])[ids]
+    if cfg.light_embedding:
+        x = weight(p["wte.row"])[cfg.book.row[ids]] + weight(p["wte.column"])[cfg.book.column[ids]]
+    else:
+        x = weight(p["wte"])[ids]
     x = stream(x + weight(p["wpe"])[:T] if gpt2 else x)
     for l in range(cfg.L):
         qkv = linear(norm(x, f"h.{l}.ln1"), f"h.{l}.attn.qkv")
@@ -250,6 +284,28 @@ def logits_of(p, cfg, h, k=1, store=lambda x: x, weight=lambda x: x):
 def forward(p, cfg, ids, store=lambda x: x, weight=lambda x: x, attend=attention):
     """ids (B, T) -> next-token logits (B, T, V)."""
     return logits_of(p, cfg, hidden(p, cfg, ids, store, weight, attend), 1, store, weight)
+
+
+def light_rows(p, cfg, h, store=lambda x: x, weight=lambda x: x):
+    """h (N, C) -> log-probabilities of the rows of the table (N, R)."""
+    R = cfg.book.rows
+    return store(h @ weight(p["head.row.w"])[:R].T + weight(p["head.row.b"])[:R]).log_softmax(-1)
+
+
+def light_columns(p, cfg, h, rows, store=lambda x: x, weight=lambda x: x):
+    """h (N, C), a row for each (N) -> log-probabilities of its columns (N, columns); -inf where the row has no token."""
+    book = cfg.book
+    w = weight(p["head.column.w"]).view(book.rows, book.Kp, cfg.C)[rows, : book.columns]
+    b = weight(p["head.column.b"]).view(book.rows, book.Kp)[rows, : book.columns]
+    z = store(torch.einsum("nc,nkc->nk", h, w) + b)
+    return z.masked_fill(torch.arange(book.columns) >= book.length[rows][:, None], -math.inf).log_softmax(-1)
+
+
+def light_log_probs(p, cfg, h, store=lambda x: x, weight=lambda x: x):
+    """h (N, C) -> log P of every token (N, V): that of its row, and in the row that of its column."""
+    book, N = cfg.book, h.shape[0]
+    columns = torch.stack([light_columns(p, cfg, h, torch.full((N,), r), store, weight) for r in range(book.rows)], 1)
+    return light_rows(p, cfg, h, store, weight)[:, book.row] + columns[:, book.row, book.column]
 
 
 def consistency_loss(z_k, z_1, k, temp=1.0, teacher_grad=False):

@@ -13,6 +13,7 @@ import gpt2
 import rand
 import record_filter
 import record_heads
+import record_light
 import record_model
 import record_spelling
 from gold import Case, record, representable
@@ -325,7 +326,7 @@ def main():
     torch.set_num_threads(1)
     total = files = 0
     groups = [norms, gelus, ropes, embeddings, matmuls, attention_cases, classifiers, optimizers, schedules, random_numbers]
-    parts = record_heads.GROUPS + record_spelling.GROUPS + record_filter.GROUPS
+    parts = record_heads.GROUPS + record_spelling.GROUPS + record_filter.GROUPS + record_light.GROUPS
     for group in groups + record_model.GROUPS + parts:
         for case in group():
             total += case.write(folder)

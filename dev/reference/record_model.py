@@ -66,7 +66,7 @@ STEPS, ACCUMULATION = 20, 2
 HYPER = {"learning_rate": 0.004, "warmup": 4, "warmdown": 8, "weight_decay": 0.1}
 
 
-def train(cfg, params, stream, run, clip, nudge=0.0):
+def train(cfg, params, stream, run, clip, nudge=0.0, loss_and_grads=loss_and_grads):
     """Losses, gradient norms and rates of every step, and the final fp32 weights, in the precision of `run`.
 
     nudge: seeded noise on every gradient element, in rms of its tensor.

@@ -13,7 +13,8 @@ The file is the container of llmc/io/table.h with kind 4:
                                           [8] CRC-32 of the whole file with this word as 0   [9] rows
                                           [10] codebook_crc of the codebook they were measured with   [11..255] 0
     byte 1024   fp32 l_r (V, rows)
-                fp32 l_c (V, columns)     column 0 first, also the columns behind a short row's end: no token may go there
+                fp32 l_c (V, columns)     column 0 first; of the columns behind a short row's end, which have not been measured
+                                          for its tokens, the mean of those that have
 
 Costs mean nothing for another codebook than theirs, so reading them asks for it. At most CODEBOOK_COSTS_SIDE rows and columns:
 2 * 65536 * 1024 values are 512 MiB; 50257 tokens in 197 x 256 take 87 MiB.
@@ -92,10 +93,23 @@ UNUSED static CodebookCosts codebook_costs_load(const char* path, const Codebook
     return c;
 }
 
-// The file appears under its name complete. Costs out of range end the program: they would be refused when read.
-UNUSED static void codebook_costs_save(const char* path, const CodebookCosts* c) {
+// Ends the program if there is something at `path` that is no file of costs.
+UNUSED static void codebook_costs_keep_others(const char* path) {
+    int32_t header[3] = {0, 0, 0};
+    struct stat info;
+    if (stat(path, &info)) return;
+    FILE* file = S_ISREG(info.st_mode) ? fopen(path, "rb") : NULL;
+    bool ours =
+        file && fread(header, sizeof header, 1, file) == 1 && header[0] == TABLE_MAGIC && header[2] == CODEBOOK_COSTS_KIND;
+    if (file) fclose(file);
+    if (!ours) fail("%s: exists and is not a file of codebook costs, so it is kept; name another file, or remove it", path);
+}
+
+// Writes to a file that was opened for it, and commits: it appears under its name complete. Costs out of range end the program:
+// they would be refused when read.
+UNUSED static void codebook_costs_write(NewFile* file, const CodebookCosts* c) {
+    const char* path = file->path;
     int32_t header[TABLE_HEADER];
-    NewFile file;
     size_t of_rows = (size_t)c->V * (size_t)c->rows, of_columns = (size_t)c->V * (size_t)c->columns;
     const char* remedy = "use a model from before the run went wrong";
     codebook_costs_check(path, "row", c->l_r, c->V, c->rows, remedy);
@@ -107,9 +121,14 @@ UNUSED static void codebook_costs_save(const char* path, const CodebookCosts* c)
     uint32_t crc = crc32_add(0, header, sizeof header);
     crc = crc32_add(crc, c->l_r, of_rows * sizeof(float));
     header[TABLE_CRC_WORD] = (int32_t)crc32_add(crc, c->l_c, of_columns * sizeof(float));
+    new_file_write(file, header, sizeof header);
+    new_file_write(file, c->l_r, of_rows * sizeof(float));
+    new_file_write(file, c->l_c, of_columns * sizeof(float));
+    new_file_commit(file);
+}
+
+UNUSED static void codebook_costs_save(const char* path, const CodebookCosts* c) {
+    NewFile file;
     new_file_open(&file, path);
-    new_file_write(&file, header, sizeof header);
-    new_file_write(&file, c->l_r, of_rows * sizeof(float));
-    new_file_write(&file, c->l_c, of_columns * sizeof(float));
-    new_file_commit(&file);
+    codebook_costs_write(&file, c);
 }

@@ -67,7 +67,7 @@ static void log_file_set_aside(const char* path) {
 }
 
 // <dir>/<name> opened for appending. resume_step < 0: a new file.
-static FILE* log_file_open(const char* dir, const char* name, const char* prefix, int64_t resume_step) {
+UNUSED static FILE* log_file_open(const char* dir, const char* name, const char* prefix, int64_t resume_step) {
     Text path = {0, 0, 0};
     text_add(&path, "%s/%s", dir, name);
     if (resume_step >= 0) log_file_keep(path.data, prefix, resume_step);
