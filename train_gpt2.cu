@@ -39,7 +39,9 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     CHOICE(embedding, "dense", HEAD_CHOICES, "a vector for every token, or for the rows and columns of a table of tokens")         \
     INT(table_size, 0, 0, 65536, "columns of that table; 0 = the square root of the vocabulary")                                  \
     STRING(codebook, "", "which cell each token has, a file of data/build_codebook; empty = in order, row by row")                 \
-    CHOICE(lightrnn_decoder, "per_row", LIGHTRNN_DECODERS, "column weights of a lightrnn head: each row has its own")              \
+    CHOICE(lightrnn_decoder, "per_row", LIGHTRNN_DECODERS, "column weights of a lightrnn head: each row has its own, all share "   \
+           "one set (and the embedding's tables, unless --tie_embedding none), or share one and differ in a low rank")            \
+    INT(lightrnn_rank, 0, 0, 256, "directions of each row in --lightrnn_decoder lowrank; try 8")                                  \
     SECTION("Training")                                                                                                           \
     INT(batch_size, 4, 1, 1048576, "sequences per micro-step (B)")                                                                \
     INT(grad_accumulation_steps, 1, 1, 1048576, "micro-steps per step")                                                           \
