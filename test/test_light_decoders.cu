@@ -185,7 +185,6 @@ static void position(const Case* c, const Weights* w, Wanted* o, int n) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The model against it
 
-static size_t rows_of(const Case* c) { return round_up((size_t)c->s.book.rows, 8); }
 static size_t columns_of(const Case* c) { return round_up((size_t)c->s.book.columns, 8); }
 
 static float* put_normal(Model* m, int id, const char* name, float scale) {
@@ -214,17 +213,11 @@ static Weights put_weights_of_head(Model* m, const Case* c, int set) {
 
 static Wanted by_definition(const Case* c, const Weights* w) {
     size_t N = (size_t)c->s.B * c->s.T, C = (size_t)c->s.C, R = (size_t)c->s.book.rows, thin = R * (size_t)c->f.rank;
-    Wanted o = {sums_of(N * C),
-                sums_of(rows_of(c) * C),
-                sums_of(rows_of(c)),
-                sums_of(columns_of(c) * C),
-                sums_of(C * C),
-                sums_of(R * columns_of(c)),
-                sums_of(thin * C + 1),
-                sums_of(thin * columns_of(c) + 1),
-                zeros_d((size_t)c->s.K * N),
-                zeros_d(N),
-                0};
+    size_t Rp = round_up(R, 8), Kp = columns_of(c);
+    Wanted o = {};
+    o.dh = sums_of(N * C), o.wr = sums_of(Rp * C), o.br = sums_of(Rp), o.wc = sums_of(Kp * C), o.mix = sums_of(C * C);
+    o.b = sums_of(R * Kp), o.in = sums_of(thin * C + 1), o.out = sums_of(thin * Kp + 1);
+    o.loss = zeros_d((size_t)c->s.K * N), o.ngram = zeros_d(N);
     for (size_t n = 0; n < N; n++) position(c, w, &o, (int)n);
     return o;
 }

@@ -4,8 +4,8 @@ head_lightrnn.cuh, light_tables.cuh). The codebook says which cell each token ha
 
     --head lightrnn --embedding lightrnn     together: --tie_embedding light
     --lightrnn_decoder per_row               column weights of the head: each row has its own
-                       shared                one vector a row and one a column, which are the embedding's when that is lightrnn, too,
-                                             unless --tie_embedding none keeps them apart
+                       shared                one vector a row and one a column: the embedding's, when that is lightrnn, too
+                                             (--tie_embedding none keeps them apart)
                        lowrank               shared columns, and --lightrnn_rank directions of each row's own
     --table_size 0                           columns; 0: the square root of the vocabulary, rounded up
     --codebook FILE                          cells; empty: tokens in order, row by row
