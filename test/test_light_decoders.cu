@@ -290,6 +290,9 @@ static void check(LightShape s, Form f, const int* tokens, double alpha, const c
     copy_on_device(m.yf, h, (size_t)s.B * s.T * s.C * sizeof(floatX), m.stream);
     put_weights(&m, some_weights, s.K);
     upload_ngrams(&m, &c);
+#if GPU_EXECUTION
+    int planned = m.gemm.plans_made;
+#endif
     for (int pass = 0; pass < 3; pass++) {
         Weights w = put_weights_of_head(&m, &c, pass == 2);
         if (pass == 2) {  // what is only ever added to, the optimizer has cleared
@@ -301,6 +304,9 @@ static void check(LightShape s, Form f, const int* tokens, double alpha, const c
         }
         check_pass(&m, &c, &w, pass == 1, name);
     }
+#if GPU_EXECUTION
+    assert_int_equal(m.gemm.plans_made, planned);
+#endif
     model_free(&m);
 }
 

@@ -12,8 +12,9 @@ all rows, and what a row adds to it is a table's row (and, of a low rank, a few 
     one target: z is y, in place.   K targets: | y rows | z rows K |
 
 Everything is one dense product or a kernel over rows of a fixed size: the same code on the CPU, a GPU and in the emulation, and
-no size that the host would have to read back. Softmaxes run over existing rows and over the cells of a row that hold a token, so
-the probabilities of all V tokens sum to 1. A table in the targets smooths the row alone.
+no size that the host would have to read back. Launches of a chunk in training: 13, with several targets one more, with a low rank
+seven; the shared decoder has eight more a micro-step. Softmaxes run over existing rows and over the cells of a row that hold a
+token, so the probabilities of all V tokens sum to 1. A table in the targets smooths the row alone.
 */
 #pragma once
 
