@@ -142,7 +142,7 @@ $(TOOLS): data/%: data/%.c $(call stamp,c,$(CC) $(C_FLAGS))
 
 # Parts of an objective stand on operations that all three precisions test: two on the CPU and one in the emulation are enough for
 # them. They are tested in one program (test/test_objectives.cu), and can be built one by one.
-OBJECTIVE_TESTS := consistency filter heads smoothing spelling table_embedding
+OBJECTIVE_TESTS := consistency filter heads light_decoders smoothing spelling table_embedding
 TEST_CU := $(filter-out $(OBJECTIVE_TESTS),$(patsubst test/test_%.cu,%,$(wildcard test/test_*.cu)))
 # What runs in the emulation: programs that read device memory through copies only
 EMU_TESTS := activation attention cache classifier decode feed gemm model mtp objectives ops optim products

@@ -47,7 +47,9 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     CHOICE(embedding, "dense", HEAD_CHOICES, "a vector for every token, or for the rows and columns of a table of tokens")         \
     INT(table_size, 0, 0, 65536, "columns of that table; 0 = the square root of the vocabulary")                                  \
     STRING(codebook, "", "which cell each token has, a file of data/build_codebook; empty = in order, row by row")                 \
-    CHOICE(lightrnn_decoder, "per_row", LIGHTRNN_DECODERS, "column weights of a lightrnn head: each row has its own")              \
+    CHOICE(lightrnn_decoder, "per_row", LIGHTRNN_DECODERS, "column weights of a lightrnn head: each row has its own, all share "   \
+           "one set (and the embedding's tables, unless --tie_embedding none), or share one and differ in a low rank")            \
+    INT(lightrnn_rank, 0, 0, 256, "directions of each row in --lightrnn_decoder lowrank; try 8")                                  \
     STRING(codebook_costs, "", "train nothing: measure what every token costs in every row and column, write that file (--resume 1)")\
     LONG(codebook_costs_tokens, 1048576, 1, INT64_MAX, "tokens of training text to measure on")                                   \
     SECTION("Training")                                                                                                           \

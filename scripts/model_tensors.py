@@ -29,7 +29,7 @@ SIZES = {"d12": (12, 12, 768), "d24": (24, 16, 1024), "d36": (36, 20, 1280), "d4
 # Every flag of the section Model, and the value it must have for a model to be exported; None: any.
 MODEL_FLAGS = {"arch": None, "model": None, "n_layer": None, "n_head": None, "n_embd": None, "vocab_size": None,
                "sequence_length": None, "tie_embedding": None, "head": None, "embedding": None, "table_size": None,
-               "codebook": None, "lightrnn_decoder": "per_row"}
+               "codebook": None, "lightrnn_decoder": "per_row", "lightrnn_rank": None}
 TRAINING_ONLY = ("mtp.", "spell.")
 LAYER_GPT2 = {"ln1": "ln_1", "attn.qkv": "attn.c_attn", "attn.proj": "attn.c_proj", "ln2": "ln_2", "mlp.fc": "mlp.c_fc",
               "mlp.proj": "mlp.c_proj"}

@@ -22,7 +22,7 @@ enum { BUFFER_GUARD = 0 };  // these builds see the first byte behind an allocat
 #else
 enum { BUFFER_GUARD = 64 };
 #endif
-enum { BUFFERS = 512, BUFFER_GUARD_BYTE = 0xA5 };
+enum { BUFFERS = 1024, BUFFER_GUARD_BYTE = 0xA5 };
 // What storing in floatX may lose of a value, relative and absolute
 static const double STORE_ERROR = PRECISION == PRECISION_FP32 ? 0x1p-23 : PRECISION == PRECISION_BF16 ? 0x1.01p-8 : 0x1.01p-11;
 static const double STORE_FLOOR = PRECISION == PRECISION_FP16 ? 0x1.01p-25 : 1e-37;

@@ -7,6 +7,7 @@ whole distribution, finite differences, and rows that nothing hits. It runs on t
 
 #include "llmc/model/setup.cuh"
 #include "llmc/model/vocabulary.h"
+#include "tiny_light.h"
 #include "tiny_objective.h"
 
 // clang-format off
@@ -15,86 +16,14 @@ whole distribution, finite differences, and rows that nothing hits. It runs on t
     CHOICE(head, "dense", HEAD_CHOICES, "")                                                                                       \
     CHOICE(embedding, "dense", HEAD_CHOICES, "")                                                                                  \
     INT(table_size, 0, 0, 65536, "")                                                                                              \
-    STRING(codebook, "", "")
+    STRING(codebook, "", "")                                                                                                      \
+    CHOICE(lightrnn_decoder, "per_row", LIGHTRNN_DECODERS, "")                                                                    \
+    INT(lightrnn_rank, 0, 0, 256, "")
 // clang-format on
 DEFINE_OPTIONS(OPTIONS)
 
-// tokens (N): every third one the same, so that one row and one column are long runs
-static void skewed_tokens(int* tokens, int count, int V, const char* name) {
-    Rng rng = rng_start(3, name);
-    for (int i = 0; i < count; i++) tokens[i] = i % 3 == 0 ? 5 : (int)rng_below(&rng, V);
-}
-
-typedef struct {
-    int B, T, C, V, K;  // K targets
-    bool light_embedding;
-    Codebook book;
-} LightShape;
-
-static void open_light(Model* m, LightShape s) {
-    Config c = {};
-    c.L = 1, c.NH = 1, c.C = s.C, c.V = s.V, c.B = s.B, c.T = s.T;
-    c.head = HEAD_LIGHTRNN, c.embedding = s.light_embedding ? EMBEDDING_LIGHTRNN : EMBEDDING_DENSE;
-    c.book = s.book;
-    c.aux.ahead.K = s.K;
-    c.aux.table_k[0] = 3;
-    config_arch(&c, "nocap");
-    memset(m, 0, sizeof(*m));
-    model_declare(m, c, true);
-    model_allocate(m, false, true);
-    model_plan_shape(m, s.B, s.T);
-    model_init_weights(m, 7);
-    float one = 1;  // no loss scale, in any precision
-    copy_to_device(&m->state->scaler.scale, &one, sizeof(one));
-}
-
-static Codebook book_alloc(int V, int rows, int columns) {
-    Codebook b = {V,
-                  rows,
-                  columns,
-                  (int32_t*)host_values((size_t)V),
-                  (int32_t*)host_values((size_t)V),
-                  (int32_t*)host_values((size_t)rows * columns),
-                  (int32_t*)host_values((size_t)rows)};
-    memset(b.token, 0xff, (size_t)rows * columns * sizeof(int32_t));
-    memset(b.length, 0, (size_t)rows * sizeof(int32_t));
-    return b;
-}
-
-// Tokens dealt to rows in turn, each row's cells from the left; the last rows are the shorter ones.
-static Codebook dealt_book(int V, int rows) {
-    Codebook b = book_alloc(V, rows, (V + rows - 1) / rows);
-    for (int v = 0; v < V; v++) {
-        int r = v * 7 % rows;
-        while (b.length[r] == b.columns) r = (r + 1) % rows;
-        b.row[v] = r, b.col[v] = b.length[r]++;
-        b.token[r * b.columns + b.col[v]] = v;
-    }
-    return b;
-}
-
-static Codebook ordered_book(int V, int columns) {
-    Codebook b = codebook_sequential(V, columns), mine = book_alloc(V, b.rows, b.columns);
-    memcpy(mine.row, b.row, (size_t)V * sizeof(int32_t));
-    memcpy(mine.col, b.col, (size_t)V * sizeof(int32_t));
-    codebook_index("a test", &mine, "look at it");
-    codebook_free(&b);
-    return mine;
-}
-
-static void put(Model* m, int id, const float* values) {
-    copy_to_device(m->masters + m->table.rows[id].offset, values, m->table.rows[id].size * sizeof(float));
-    model_weights_changed(m);
-}
-
 static void put_x(floatX* device, const float* values, size_t n) {
     for (size_t i = 0; i < n; i++) from_float(&device[i], values[i]);
-}
-
-static void put_weights(Model* m, const float* w, int count) {
-    StepWeights weights = {};
-    for (int k = 0; k < count; k++) weights.token[k] = w[k];
-    targets_start(m, weights);
 }
 
 // Seven tokens in a table of three by three, width 2: worked out by hand. Position y; y2: a second target of weight `second`.
@@ -433,16 +362,42 @@ static void rows_not_hit(void** state) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Flags
 
+static int child_width = 8, child_V = 7;
+
 static void parse_in_child(const void* line) {
     Options options;
     FlagTable flags = options_table(&options);
     char* copy = text_copy((const char*)line);
     Config c = {};
-    c.V = 7, c.C = 8, c.tied = true;
+    c.V = child_V, c.C = child_width, c.tied = true;
     flags_lines(&flags, copy, "test", 0);
     vocabulary_from_flags(&flags, &c);
     printf("head %d embedding %d tied %d table %d %d\n", c.head, c.embedding, c.tied, c.book.rows, c.book.columns);
     vocabulary_print(&c);
+}
+
+// The banner's numbers, by hand: 197 rows of 256, width 768.
+static void banner_counts(void** state) {
+    (void)state;
+    const struct {
+        const char* line;
+        const char* says;
+    } cases[] = {
+        {"--head lightrnn --table_size 256",
+         "head 38.93M parameters, 0.696 MFLOP a token forward where a dense one has 38.60M and 77.2"},
+        {"--head lightrnn --table_size 256 --lightrnn_decoder lowrank --lightrnn_rank 8",
+         "head 2.01M parameters, 0.712 MFLOP a token forward where"},
+        {"--head lightrnn --table_size 256 --lightrnn_decoder shared",
+         "head 0.94M parameters, 0.696 MFLOP a token forward and 310 a step where"},
+        {"--tie_embedding light --table_size 256 --lightrnn_decoder shared",
+         "embedding 0.35M parameters, head 0.59M more parameters, 0.696 MFLOP"},
+    };
+    child_width = 768, child_V = 50257;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(run_child(parse_in_child, cases[i].line), 0);
+        assert_says(cases[i].says);
+    }
+    child_width = 8, child_V = 7;
 }
 
 static void flags_mean_something(void** state) {
@@ -473,6 +428,19 @@ static void flags_mean_something(void** state) {
         {"--head dense --tie_embedding light", EXIT_USAGE, "but --head is dense"},
         {"--tie_embedding light --embedding dense", EXIT_USAGE, "but --embedding is dense"},
         {"--head lightrnn --codebook nowhere/c.bin", EXIT_FAIL, "nowhere/c.bin"},
+        {"--lightrnn_decoder shared", EXIT_USAGE, "--lightrnn_decoder has no effect without --head lightrnn; add it"},
+        {"--embedding lightrnn --lightrnn_decoder per_row", EXIT_USAGE, "--lightrnn_decoder has no effect"},
+        {"--lightrnn_rank 2", EXIT_USAGE, "--lightrnn_rank has no effect without --lightrnn_decoder lowrank; add it"},
+        {"--head lightrnn --lightrnn_decoder shared --lightrnn_rank 2", EXIT_USAGE, "--lightrnn_rank has no effect"},
+        {"--head lightrnn --lightrnn_decoder lowrank", EXIT_USAGE,
+         "--lightrnn_decoder lowrank needs --lightrnn_rank of 1 or more"},
+        {"--head lightrnn --lightrnn_decoder lowrank --lightrnn_rank 0", EXIT_USAGE, "needs --lightrnn_rank of 1 or more"},
+        {"--head lightrnn --lightrnn_decoder lowrank --lightrnn_rank 4", EXIT_USAGE, "is more than the 3 columns of the table"},
+        {"--head lightrnn --lightrnn_decoder shared", 0, "head 1 embedding 0 tied 0 table 3 3"},
+        {"--tie_embedding light --lightrnn_decoder shared", 0, "head 1 embedding 1 tied 1 table 3 3"},
+        {"--head lightrnn --embedding lightrnn --lightrnn_decoder shared", 0, "tied 1 table 3 3"},
+        {"--head lightrnn --embedding lightrnn --tie_embedding none --lightrnn_decoder shared", 0, "tied 0 table 3 3"},
+        {"--tie_embedding light --lightrnn_decoder lowrank --lightrnn_rank 3", 0, "head 1 embedding 1 tied 0 table 3 3"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         int code = run_child(parse_in_child, cases[i].line);
@@ -486,7 +454,7 @@ static void flags_mean_something(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(known_values),  TEST(definition),   TEST(probabilities_sum_to_one), TEST(finite_differences),
-        TEST(threads_agree), TEST(rows_not_hit), TEST(flags_mean_something),
+        TEST(threads_agree), TEST(rows_not_hit), TEST(flags_mean_something),     TEST(banner_counts),
     };
     return cmocka_run_group_tests_name("lightrnn " PRECISION_NAME, tests, NULL, test_dir_remove);
 }

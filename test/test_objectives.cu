@@ -10,6 +10,7 @@ that what two of them call by one name stays apart.
 #include "llmc/io/checkpoint.h"
 #include "llmc/model/setup.cuh"
 #include "llmc/model/vocabulary.h"
+#include "tiny_light.h"
 #include "tiny_objective.h"
 
 namespace test_consistency {
@@ -29,6 +30,11 @@ namespace test_heads {
 #undef TEST
 #undef OPTIONS
 #endif
+namespace test_light_decoders {
+#include "test_light_decoders.cu"
+}
+#undef TEST
+#undef OPTIONS
 namespace test_smoothing {
 #include "test_smoothing.cu"
 }
@@ -44,8 +50,8 @@ namespace test_table_embedding {
 }
 
 int main(void) {
-    int failed = test_consistency::main() + test_filter::main() + test_smoothing::main() + test_spelling::main() +
-                 test_table_embedding::main();
+    int failed = test_consistency::main() + test_filter::main() + test_light_decoders::main() + test_smoothing::main() +
+                 test_spelling::main() + test_table_embedding::main();
 #ifndef EMU_CHECK
     failed += test_heads::main();
 #endif

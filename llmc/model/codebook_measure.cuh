@@ -161,6 +161,9 @@ UNUSED static bool codebook_measure_wanted(const FlagTable* flags, const Config*
     if (wanted && c->head != HEAD_LIGHTRNN) {
         usage_error("--codebook_costs measures a lightrnn head, but --head is dense; continue a run with --head lightrnn");
     }
+    if (wanted && c->decoder != DECODER_PER_ROW) {
+        usage_error("--codebook_costs measures rows with weights of their own; it needs --lightrnn_decoder per_row");
+    }
     if (wanted && strcmp(*(char* const*)flag_field(flags, "resume"), "1")) {
         usage_error("--codebook_costs measures a trained model; add --resume 1 and the --output_dir of its run");
     }

@@ -17,8 +17,9 @@ gpt2 is OpenAI's GPT-2; nocap is the baseline of the NoCap benchmark. Sizes d12 
 enum { MAX_LAYERS = 256, VOCAB_PAD = 128 };
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_GELU, RECOMPUTE_BLOCK } Recompute;
 typedef enum { MIXER_ATTENTION } MixerKind;
-typedef enum { HEAD_DENSE, HEAD_LIGHTRNN } HeadKind;                 // in the order of --head
-typedef enum { EMBEDDING_DENSE, EMBEDDING_LIGHTRNN } EmbeddingKind;  // in the order of --embedding
+typedef enum { HEAD_DENSE, HEAD_LIGHTRNN } HeadKind;                             // in the order of --head
+typedef enum { EMBEDDING_DENSE, EMBEDDING_LIGHTRNN } EmbeddingKind;              // in the order of --embedding
+typedef enum { DECODER_PER_ROW, DECODER_SHARED, DECODER_LOWRANK } LightDecoder;  // in the order of --lightrnn_decoder
 
 enum { GROUP_SPELLING = 8 };  // of parameters that rest in a step without spelling loss
 
@@ -60,12 +61,14 @@ typedef struct {
     bool layernorm, learned_positions, bias, decay_vectors, uniform_init;
     int gelu;          // GELU_TANH or GELU_ERF
     float attn_scale;  // factor on the attention branch
-    bool tied;         // the head shares wte
+    bool tied;         // the head shares wte, or its rows and columns
     Recompute recompute;
     MixerKind mixer;
     HeadKind head;
     EmbeddingKind embedding;
     bool decode;    // with a cache of keys and values, so that text is generated token by token
+    LightDecoder decoder;  // of a lightrnn head
+    int light_rank;        // of DECODER_LOWRANK
     Codebook book;  // the cells of all tokens, for a lightrnn head or embedding (lightrnn.h); its memory is not the model's
     AuxConfig aux;
 } Config;

@@ -4,7 +4,8 @@ The embedding seam: from tokens to the residual stream, and the gradient of the 
     dense      x[n] = wte[token] (+ wpe)                 looked up by the first norm (ops/norm.cuh)
     lightrnn   x[n] = rows[r] + columns[c] (+ wpe)       (r,c): the token's cell in the codebook; a kernel of its own
 
-A table that the head does not share is only ever added to: the optimizer clears its gradient after use.
+A table that the head does not share is only ever added to: the optimizer clears its gradient after use. Of one that it shares
+(dense, or both of light_shared.cuh), the head stores the gradient first.
 
 The codebook is a tensor, too: "cells" (2,V), rows and columns as numbers, which no step changes: no gradient, no decay. So every
 checkpoint has it, and one that was trained with other cells is refused.
@@ -29,9 +30,11 @@ UNUSED static void embed_params(Model* m) {
         t->rows[m->wte].scatter = !c->tied;
         return;
     }
-    m->light.rows = params_add_matrix(t, "wte.row", c->book.rows, c->C, INIT_NORMAL, 0.02f, true);
-    m->light.columns = params_add_matrix(t, "wte.column", c->book.columns, c->C, INIT_NORMAL, 0.02f, true);
-    t->rows[m->light.rows].scatter = t->rows[m->light.columns].scatter = true;
+    int R = c->book.rows, K = c->book.columns, unit = c->tied ? 8 : 1;  // a head's products need multiples of 8
+    m->light.rows = params_add_matrix(t, "wte.row", (int)round_up((size_t)R, unit), c->C, INIT_NORMAL, 0.02f, true);
+    m->light.columns = params_add_matrix(t, "wte.column", (int)round_up((size_t)K, unit), c->C, INIT_NORMAL, 0.02f, true);
+    t->rows[m->light.rows].live_rows = R, t->rows[m->light.columns].live_rows = K;
+    t->rows[m->light.rows].scatter = t->rows[m->light.columns].scatter = !c->tied;
 }
 
 // The codebook on the device, for the embedding or the head, and the scratch of the gradient's order.

@@ -7,11 +7,15 @@ backward in one call over row chunks) and NAME_probs; a new one is a file, an en
 #include "head_dense.cuh"
 #include "head_filter.cuh"
 #include "head_lightrnn.cuh"
+#include "light_tables.cuh"
+
+// Of a lightrnn head: its rows share column weights.
+static bool head_has_tables(const Model* m) { return m->config.decoder != DECODER_PER_ROW; }
 
 UNUSED static void head_params(Model* m) {
     switch (m->config.head) {
         case HEAD_DENSE: dense_params(m); break;
-        case HEAD_LIGHTRNN: light_params(m); break;
+        case HEAD_LIGHTRNN: head_has_tables(m) ? light_tables_params(m) : light_params(m); break;
     }
 }
 
@@ -22,24 +26,33 @@ UNUSED static void head_loss(Model* m, const Micro* micro, Targets targets, floa
             if (filtered) dense_filtered_loss(m, micro, targets, scale);
             else dense_loss(m, micro, targets, scale, gradient);
             break;
-        case HEAD_LIGHTRNN: light_loss(m, micro, targets, scale, gradient); break;
+        case HEAD_LIGHTRNN:
+            if (head_has_tables(m)) light_tables_loss(m, micro, targets, scale, gradient);
+            else light_loss(m, micro, targets, scale, gradient);
+            break;
     }
 }
 
 UNUSED static void head_probs(Model* m, int n, float* probs) {
     switch (m->config.head) {
         case HEAD_DENSE: dense_probs(m, n, probs); break;
-        case HEAD_LIGHTRNN: light_probs(m, n, probs); break;
+        case HEAD_LIGHTRNN: head_has_tables(m) ? light_tables_probs(m, n, probs) : light_probs(m, n, probs); break;
     }
 }
 
 // What a head needs beside the logits: slices of the activations, and things that are not memory.
 UNUSED static void head_plan_activations(Model* m) {
-    if (m->config.head == HEAD_LIGHTRNN) light_plan_activations(m);
+    if (m->config.head != HEAD_LIGHTRNN) return;
+    head_has_tables(m) ? light_tables_plan_activations(m) : light_plan_activations(m);
 }
 UNUSED static void head_allocate(Model* m) {
-    if (m->config.head == HEAD_LIGHTRNN) light_allocate(m);
+    if (m->config.head != HEAD_LIGHTRNN) return;
+    head_has_tables(m) ? light_tables_allocate(m) : light_allocate(m);
 }
 UNUSED static void head_free(Model* m) {
-    if (m->config.head == HEAD_LIGHTRNN) light_free(m);
+    if (m->config.head == HEAD_LIGHTRNN && !head_has_tables(m)) light_free(m);
+}
+// Plans of its products for micro-batches of N positions.
+UNUSED static void head_plan_shape(Model* m, int N) {
+    if (m->config.head == HEAD_LIGHTRNN && head_has_tables(m)) light_tables_plan_shape(m, N);
 }

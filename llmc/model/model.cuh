@@ -92,6 +92,20 @@ typedef struct {
     int position;
     floatX* kv;  // (L,2,NH,T,D); NULL: the model has none
 } KvCache;
+// A lightrnn head whose rows share their column weights (light_tables.cuh). Its rows, columns and their biases are light's.
+typedef struct {
+    int mix;                  // id of the shared decoder's matrix
+    int low_in, low_out;      // ids of the thin factors
+    int *row_ids, *keys;      // (chunk,K) row of each target; the item's row, or R
+    int *cells, *order;       // (chunk K,K) columns of an item's targets; the items sorted by row, then scratch
+    int* length;              // (R) cells of each row
+    float* item_losses;       // (K,chunk K)
+    float *factor, *dfactor;  // (chunk K,rank)
+    floatX *shift, *mixed;    // (Rp,Kp) logits that a row adds; (Rp,C) its vector, mixed
+    float* dshift;            // (Rp,Kp), 0 between micro-steps
+    floatX* dshift_x;         // the same, rounded
+    floatX *dmixed, *drows;   // (Rp,C)
+} LightTables;
 
 static_assert((int)STEP_TABLES == (int)SOFT_TABLES, "a step has a weight for each table of the target list");
 
@@ -114,6 +128,7 @@ typedef struct {
     AheadHeads ahead;
     LightRnn light;
     KvCache cache;
+    LightTables tables_head;
     LayerActs acts;  // of layer 0; layer_acts steps through
     float *x, *saved_x, *rstdf, *losses, *rope_cos, *rope_sin, *column_scratch, *norm_scratch;
     floatX *dres, *d4, *dn, *yf, *xhatf, *logits;
@@ -160,10 +175,15 @@ UNUSED static int head_chunk_rows(int N) {
 }
 
 // Elements of the logits buffer: a chunk of rows of the dense head; of the lightrnn head, a chunk of rows over the table's rows,
-// or a wave of 2 N items over its columns (head_lightrnn.cuh).
+// or a wave of 2 N items over its columns (head_lightrnn.cuh), or a chunk of positions and their items (light_tables.cuh).
 UNUSED static size_t head_logits(const Config* c, int chunk_rows) {
     if (c->head == HEAD_DENSE) return (size_t)chunk_rows * c->Vp;
     size_t rows = (size_t)chunk_rows * round_up((size_t)c->book.rows, 8);
+    if (c->decoder != DECODER_PER_ROW) {
+        size_t K = c->aux.ahead.kind == AHEAD_SHARED && c->aux.ahead.K > 1 ? (size_t)c->aux.ahead.K + 1 : 1;
+        size_t columns = K * (size_t)chunk_rows * round_up((size_t)c->book.columns, 8);
+        return rows > columns ? rows : columns;
+    }
     size_t items = 2 * (size_t)c->B * c->T * round_up((size_t)c->book.columns, 8);
     return rows > items ? rows : items;
 }

@@ -45,6 +45,7 @@ UNUSED static void model_plan_shape(Model* m, int B, int T) {
     if (N >= m->chunk_rows) plan_linear(m, m->chunk_rows, C, c->Vp, false, false);
     if (last) plan_linear(m, last, C, c->Vp, false, false);
     gemm_plan(&m->gemm, GEMM_FORWARD, 8, C, c->Vp, sizeof(floatX) == sizeof(float), false, false);  // samples
+    head_plan_shape(m, N);
     auxiliary_plan_shape(m, B, T);
     attention_plan(&m->attention, B, T, c->NH, C / c->NH, m->training);
 }
