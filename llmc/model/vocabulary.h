@@ -9,6 +9,7 @@ head_lightrnn.cuh). The codebook says which cell each token has.
 #pragma once
 
 #include "../base/flags.h"
+#include "../base/planning.h"
 #include "config.h"
 
 #define HEAD_CHOICES "dense|lightrnn"  // in the order of HeadKind and EmbeddingKind
@@ -38,7 +39,7 @@ UNUSED static void vocabulary_from_flags(const FlagTable* flags, Config* c) {
                     columns ? "table_size" : "codebook");
     }
     if (!light) return;
-    if (GPU_EXECUTION && c->head == HEAD_LIGHTRNN) {
+    if (planning.gpu && c->head == HEAD_LIGHTRNN) {
         usage_error("--head lightrnn runs on the CPU only; add --device cpu, or use --head dense");
     }
     if (!strcmp(tie, "full") && flag_was_set(flags, "tie_embedding")) {
@@ -48,8 +49,9 @@ UNUSED static void vocabulary_from_flags(const FlagTable* flags, Config* c) {
     if (columns > c->V) {
         usage_error("--table_size %d is more columns than there are tokens; use at most the vocabulary, %d", columns, c->V);
     }
-    c->book = *path ? codebook_load(path, c->V) : codebook_sequential(c->V, columns);
-    if (*path && columns && columns != c->book.columns) {
+    bool loads = *path && !planning.on;  // a dry run takes the sizes of a square table
+    c->book = loads ? codebook_load(path, c->V) : codebook_sequential(c->V, columns);
+    if (loads && columns && columns != c->book.columns) {
         usage_error("--table_size %d, but %s has %d columns; leave --table_size out", columns, path, c->book.columns);
     }
 }
