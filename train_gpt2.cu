@@ -9,6 +9,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/io/checkpoint_read.h"
 #include "llmc/io/feed.cuh"
 #include "llmc/io/logger.h"
+#include "llmc/io/profile_report.h"
 #include "llmc/io/results.h"
 #include "llmc/io/sampler.h"
 #include "llmc/io/tokenizer_open.h"
@@ -121,6 +122,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     INT(threads, 0, 0, 512, "CPU threads; 0 = all cores")                                                                         \
     SWITCH(dry_run, 0, "print parameters, memory, work and expected time of this run, and end; needs neither a GPU nor data")     \
     CHOICE(gpu, "auto", GPU_CHOICES, "of --dry_run: the device; auto = every GPU, or the CPU with --device cpu")                  \
+    SWITCH(profile, 0, "print at the end how long each part of the run took; on a GPU, NVTX ranges, too")                          \
     SECTION("Validation")                                                                                                         \
     INT(val_loss_every, 0, 0, 1000000000, "validate every so many steps and at the end; 0 = never")                               \
     INT(val_batch_size, 16, 1, 1048576, "sequences per validation batch")                                                         \
@@ -386,6 +388,7 @@ static void clock_start(Trainer* t) { t->clock = wall_seconds(); }
 
 static void run_validation(Trainer* t, int64_t step) {
     clock_stop(t);
+    Section outer = section_begin(SECTION_VALIDATION);
     bool own = !strcmp(t->o.val_precision, PRECISION_NAME);
     double means[STEP_TOKENS];
     if (own) validate(&t->model, &t->val, t->val_rows, t->val_T, t->o.val_tokens, means);
@@ -398,6 +401,7 @@ static void run_validation(Trainer* t, int64_t step) {
     r.train_seconds = t->run.train_seconds;
     r.peak_memory_mb = peak_memory_mb();
     logger_val(&t->log, &r);
+    section_end(outer);
     clock_start(t);
 }
 
@@ -418,6 +422,7 @@ static void run_sample(Trainer* t, int64_t step) {
     ids[count++] = eot;
     for (size_t i = 0; i < prompt_tokens; i++) ids[count++] = prompt[i];
     clock_stop(t);
+    Section outer = section_begin(SECTION_SAMPLE);
     logger_clear(&t->log);
     printf("sample at step %lld: %s", (long long)step, t->o.prompt);
     while (count < total) {
@@ -441,6 +446,7 @@ static void run_sample(Trainer* t, int64_t step) {
     printf("\n");
     device_free(device_ids, (size_t)T * sizeof(int));
     free(ids), free(window), free(probs), free(prompt);
+    section_end(outer);
     clock_start(t);
 }
 
@@ -457,6 +463,7 @@ static void open_tokenizer(Trainer* t) {
 static void save_checkpoint(Trainer* t) {
     Model* m = &t->model;
     clock_stop(t);
+    Section outer = section_begin(SECTION_CHECKPOINT);
     StepState s;
     copy_to_host(&s, m->state, sizeof(s));
     LoaderState l = loader_state(&t->train.loader);
@@ -485,6 +492,7 @@ static void save_checkpoint(Trainer* t) {
     else fail("%s", w.error);
     free(path);
     text_free(&flags);
+    section_end(outer);
     clock_start(t);
 }
 
@@ -559,7 +567,9 @@ static bool all_finite(const float* device, size_t n) {
 }
 
 static void micro_step(Trainer* t, int a) {
+    Section outer = section_begin(SECTION_DATA);
     feed_next(&t->train, t->model.stream);
+    section_end(outer);
     Micro micro = {t->train.tokens, t->train.order, t->o.batch_size, t->o.sequence_length, a > 0};
     model_micro_step(&t->model, &micro, t->o.grad_accumulation_steps);
 }
@@ -601,6 +611,7 @@ static void report_step(Trainer* t) {
 #if GPU_EXECUTION
     CUDA_CHECK(cudaEventSynchronize(t->mirrored));
 #endif
+    if (profile.on) profile_collect();
     const StepState* s = t->mirror;
     double now = wall_seconds(), seconds = now - t->clock;
     t->clock = now;
@@ -780,6 +791,7 @@ static void close_run(Trainer* t) {
 static void train(Trainer* t) {
     const Options* o = &t->o;
     int64_t first = t->run.step;  // 0, or where the checkpoint stands that this run continues
+    if (o->profile) profile_start(t->model.stream);
     clock_start(t);
     for (int64_t step = first;; step++) {
         bool last = step >= o->num_iterations;
@@ -799,6 +811,11 @@ static void train(Trainer* t) {
         if (last) break;
         train_step(t, step);
     }
+    if (!o->profile) return;
+    profile_stop();
+    StepRecord r = step_record(t->run.step);
+    r.tokens = t->run.tokens_seen;
+    profile_report(&t->log, &r, &profile, t->run.step - first);
 }
 
 // Trains as the command line says. Returns the exit code.

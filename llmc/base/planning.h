@@ -53,7 +53,7 @@ UNUSED static void work_add(WorkKind kind, double flops, double bytes) {
         planning.work = (Work*)realloc(planning.work, (size_t)planning.capacity * sizeof(Work));
         if (!planning.work) fail("out of host memory for the plan of a step");
     }
-    planning.work[planning.count++] = (Work){section_current, kind, flops, bytes, planning.times};
+    planning.work[planning.count++] = (Work){profile.section, kind, flops, bytes, planning.times};
 }
 
 // A kernel that moves so many bytes; nothing happens in a real run.

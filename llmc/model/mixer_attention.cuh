@@ -27,7 +27,9 @@ UNUSED static void attention_mixer_forward(Model* m, int l, int B, int T) {
     int N = B * T, C = c->C, D = C / c->NH;
     matmul_forward(&m->gemm, k.qkv, k.y1, weight(m, p->qkv_w), weight(m, p->qkv_b), N, C, 3 * C, 1.0f, false, m->stream);
     if (!c->learned_positions) rope(k.qkv, m->rope_cos, m->rope_sin, false, N, T, c->NH, D, m->stream);
+    Section outer = section_begin(SECTION_ATTENTION);
     attention_forward(&m->attention, k.att, k.lse, k.qkv, B, T, c->NH, D, m->stream);
+    section_end(outer);
     matmul_forward(&m->gemm, m->x, k.att, weight(m, p->attn_proj_w), master(m, p->attn_proj_b), N, C, C, c->attn_scale, true,
                    m->stream);
 }
@@ -42,7 +44,9 @@ UNUSED static void attention_mixer_backward(Model* m, int l, const Micro* micro)
     if (c->bias) column_sum(grad(m, p->attn_proj_b), m->dres, m->column_scratch, N, C, add, m->stream);
     matmul_dweight(&m->gemm, grad(m, p->attn_proj_w), m->dres, k.att, N, C, C, c->attn_scale, add, m->stream);
     matmul_dinput(&m->gemm, m->dn, m->dres, weight(m, p->attn_proj_w), N, C, C, c->attn_scale, m->stream);
+    Section outer = section_begin(SECTION_ATTENTION_BACKWARD);
     attention_backward(&m->attention, m->d4, m->dn, k.att, k.lse, k.qkv, B, T, c->NH, D, m->stream);
+    section_end(outer);
     if (!c->learned_positions) rope(m->d4, m->rope_cos, m->rope_sin, true, N, T, c->NH, D, m->stream);
     if (c->bias) column_sum(grad(m, p->qkv_b), m->d4, m->column_scratch, N, 3 * C, add, m->stream);
     matmul_dweight(&m->gemm, grad(m, p->qkv_w), m->d4, k.y1, N, C, 3 * C, 1.0f, add, m->stream);

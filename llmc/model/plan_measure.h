@@ -6,8 +6,6 @@ The rates of this machine's CPU, for a dry run: measured in about half a second,
 #include "../base/devices.h"
 #include "../ops/gemm.cuh"
 
-#include <time.h>
-
 enum { MEASURE_ROWS = 512, MEASURE_IN = 768, MEASURE_OUT = 3072, MEASURE_FLOATS = 1 << 24 };
 #define MEASURE_SECONDS 0.2
 #define CPU_ATTENTION_SHARE 0.7  // of the rate of products; on an AMD EPYC (Zen 4) it was 0.67 to 0.81
@@ -15,12 +13,6 @@ enum { MEASURE_ROWS = 512, MEASURE_IN = 768, MEASURE_OUT = 3072, MEASURE_FLOATS 
 #if GPU_EXECUTION
 UNUSED static DeviceRates measured_cpu(void) { fail("a GPU's variant does not measure the CPU"); }
 #else
-static double plan_clock(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 // Operations a second of a product in this variant's storage, all threads.
 static double measured_products(void) {
     Gemm g;
@@ -31,10 +23,10 @@ static double measured_products(void) {
     double begin = 0, seconds = 0;
     int calls = -1;  // the first one warms up
     do {
-        if (calls == 0) begin = plan_clock();
+        if (calls == 0) begin = profile_clock();
         matmul_forward(&g, y, x, w, (const floatX*)NULL, MEASURE_ROWS, MEASURE_IN, MEASURE_OUT, 1.0f, false, 0);
         calls++;
-        if (calls > 0) seconds = plan_clock() - begin;
+        if (calls > 0) seconds = profile_clock() - begin;
     } while (calls < 1 || seconds < MEASURE_SECONDS);
     free(x), free(w), free(y);
     gemm_free(&g);
@@ -47,11 +39,11 @@ static double measured_bandwidth(void) {
     double begin = 0, seconds = 0;
     int calls = -1;
     do {
-        if (calls == 0) begin = plan_clock();
+        if (calls == 0) begin = profile_clock();
 #pragma omp parallel for
         for (int i = 0; i < MEASURE_FLOATS; i++) y[i] += x[i] + 1.0f;
         calls++;
-        if (calls > 0) seconds = plan_clock() - begin;
+        if (calls > 0) seconds = profile_clock() - begin;
     } while (calls < 1 || seconds < MEASURE_SECONDS);
     free(x), free(y);
     return 3.0 * sizeof(float) * MEASURE_FLOATS * calls / seconds;
