@@ -23,7 +23,7 @@ it must not be captured as a graph.
 
 #include <time.h>
 
-#if defined(__CUDACC__) && !defined(AHEAD_EMU)
+#if defined(__CUDACC__) && !defined(AHEAD_EMU) && __has_include(<nvtx3/nvToolsExt.h>)
 #include <nvtx3/nvToolsExt.h>
 #define PROFILE_NVTX 1
 #else
