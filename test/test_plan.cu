@@ -286,6 +286,33 @@ static void d12_on_a_gpu(void** state) {
     check_d12("gpt2");
 }
 
+// Factors once, the result once, or twice when it is added to; in fp32 where it is fp32. A GPU's GELU is a kernel behind the product.
+static void bytes_of_a_product(void** state) {
+    (void)state;
+    double X = sizeof(floatX), R = 16, in = 24, out = 40;
+    floatX z;
+    GemmCall c = {GEMM_FORWARD, 16, 24, 40, true, true, NULL, NULL, NULL, NULL, 1.0f, 0, false, false, NULL};
+    planning.walks = true, planning.count = 0;
+    gemm_count(&c);
+    c.kind = GEMM_DINPUT, c.result_is_float = c.accumulate = false;
+    gemm_count(&c);
+    c.kind = GEMM_DWEIGHT, c.result_is_float = true;
+    gemm_count(&c);
+    c.kind = GEMM_FORWARD, c.result_is_float = false, c.gelu_forward = true, c.z = &z;
+    gemm_count(&c);
+    planning.gpu = true;
+    gemm_count(&c);
+    planning.gpu = planning.walks = false;
+    double expected[] = {(R * in + in * out) * X + R * out * 8, (R * in + in * out + R * out) * X,
+                         (R * in + R * out) * X + in * out * 4, (R * in + in * out + 2 * R * out) * X,
+                         (R * in + in * out + R * out) * X,     2 * R * out * X};
+    assert_int_equal(planning.count, 6);
+    for (int i = 0; i < 6; i++) {
+        assert_true(planning.work[i].bytes == expected[i]);
+        assert_true(planning.work[i].flops == (i < 5 ? 2 * R * in * out : 0));
+    }
+}
+
 // max(operations, bytes), at the rates and shares of the table.
 static void seconds_by_hand(void** state) {
     (void)state;
@@ -336,6 +363,7 @@ int main(int argc, char** argv) {
         cmocka_unit_test(attention_of_few_heads),
         cmocka_unit_test(d12_on_a_gpu),
         cmocka_unit_test(seconds_by_hand),
+        cmocka_unit_test(bytes_of_a_product),
         cmocka_unit_test(sums_have_all_the_work),
     };
     return cmocka_run_group_tests_name("plan", tests, NULL, test_dir_remove);

@@ -109,5 +109,5 @@ int main(void) {
         cmocka_unit_test_setup(off_counts_nothing, start),
         cmocka_unit_test_setup(every_section_has_a_name_of_its_own, start),
     };
-    return cmocka_run_group_tests_name("profile", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("sections", tests, NULL, NULL);
 }
