@@ -234,6 +234,20 @@ static void operations_are_what_the_run_does(void** state) {
     check_flops("--arch nocap --tie_embedding light --mtp_enabled --mtp_max_steps 3" SIZE, false, 0.2);  // targets share rows
 }
 
+// A weight that rises from 0, and one that only the second half of the run has, are planned.
+static void parts_of_any_step_have_weight(void** state) {
+    (void)state;
+    int before = quiet(-1);
+    Trainer* t = trainer("--mtp_enabled --mtp_weights 1/1,0:0.5,0.25 --spell_weight 0.1 --spell_rampup_steps 5" SIZE);
+    planning.on = true;
+    declare_run(t);
+    planning.on = false;
+    StepWeights w = plan_weights(&t->objective, t->o.num_iterations), first = objective_weights(&t->objective, 0);
+    quiet(before);
+    assert_true(w.token[0] == 1 && w.token[1] > 0 && w.token[2] > 0 && w.token[3] == 0 && w.spelling > 0 && w.filter == 0);
+    assert_true(first.token[1] == 0 && first.spelling == 0);
+}
+
 // More threads than heads: a head is split, and its backward pass makes 7 products instead of 5.
 static void attention_of_few_heads(void** state) {
     (void)state;
@@ -361,6 +375,7 @@ int main(int argc, char** argv) {
         cmocka_unit_test(the_largest_batch_fits_and_one_more_does_not),
         cmocka_unit_test(operations_are_what_the_run_does),
         cmocka_unit_test(attention_of_few_heads),
+        cmocka_unit_test(parts_of_any_step_have_weight),
         cmocka_unit_test(d12_on_a_gpu),
         cmocka_unit_test(seconds_by_hand),
         cmocka_unit_test(bytes_of_a_product),
