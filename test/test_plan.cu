@@ -238,7 +238,8 @@ static void operations_are_what_the_run_does(void** state) {
 static void parts_of_any_step_have_weight(void** state) {
     (void)state;
     int before = quiet(-1);
-    Trainer* t = trainer("--mtp_enabled --mtp_weights 1/1,0:0.5,0.25 --spell_weight 0.1 --spell_rampup_steps 5" SIZE);
+    Trainer* t =
+        trainer("--mtp_enabled --mtp_max_steps 3 --mtp_weights 1/1,0:0.5,0.25 --spell_weight 0.1 --spell_rampup_steps 5" SIZE);
     planning.on = true;
     declare_run(t);
     planning.on = false;
