@@ -301,7 +301,8 @@ static void d12_on_a_gpu(void** state) {
     check_d12("gpt2");
 }
 
-// Factors once, the result once, or twice when it is added to; in fp32 where it is fp32. A GPU's GELU is a kernel behind the product.
+// Factors once, the result once, or twice when it is added to; in fp32 where it is fp32. A GPU's GELU is a kernel behind the
+// product.
 static void bytes_of_a_product(void** state) {
     (void)state;
     double X = sizeof(floatX), R = 16, in = 24, out = 40;
