@@ -150,7 +150,7 @@ CHECK_TESTS := $(filter-out cache feed gemm model mtp,$(EMU_TESTS))
 # cache, model and mtp launch no kernel that the others do not, on slices of one allocation, whose edges a sanitizer does not see
 SANITIZE_TESTS := $(filter-out cache model mtp,$(EMU_TESTS))
 CPU_PROGRAMS := $(TEST_CU:%=build/test/test_%_fp32) $(patsubst %,build/test/test_%_bf16,$(filter-out reassign,$(TEST_CU))) \
-    $(patsubst %,build/test/test_%_fp16,$(filter-out generate objectives lightrnn lightrnn_gold reassign,$(TEST_CU)))
+    $(patsubst %,build/test/test_%_fp16,$(filter-out generate objectives lightrnn lightrnn_gold plan reassign,$(TEST_CU)))
 EMU_PROGRAMS := $(EMU_TESTS:%=build/test/test_%_emu_bf16) $(foreach p,fp32 fp16,$(patsubst %,build/test/test_%_emu_$p,$(filter-out \
     cache feed mtp objectives,$(EMU_TESTS)))) build/test/test_emulation
 CHECK_PROGRAMS := $(if $(CHECK_CXX),$(CHECK_TESTS:%=build/test/test_%_check_bf16) build/test/test_attention_check_fp32 build/test/test_check \

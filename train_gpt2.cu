@@ -9,17 +9,19 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/io/checkpoint_read.h"
 #include "llmc/io/feed.cuh"
 #include "llmc/io/logger.h"
+#include "llmc/io/profile_report.h"
 #include "llmc/io/results.h"
 #include "llmc/io/sampler.h"
 #include "llmc/io/stop.h"
 #include "llmc/io/text_bytes.h"
 #include "llmc/io/tokenizer_open.h"
 #include "llmc/model/choice_eval.cuh"
+#include "llmc/model/codebook_measure.cuh"
 #include "llmc/model/from_checkpoint.cuh"
 #include "llmc/model/generate.cuh"
 #include "llmc/model/init_from.cuh"
 #include "llmc/model/nonfinite.cuh"
-#include "llmc/model/codebook_measure.cuh"
+#include "llmc/model/plan_print.cuh"
 #include "llmc/model/setup.cuh"
 #include "llmc/model/vocabulary.h"
 #include "llmc/optim/schedule.h"
@@ -133,6 +135,9 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     SWITCH(tf32, 0, "GPU, fp32: allow TF32 products")                                                                             \
     SWITCH(deterministic, 1, "GPU: attention gradients in a fixed order (bit-exact resume) even where that is slower")            \
     INT(threads, 0, 0, 512, "CPU threads; 0 = all cores")                                                                         \
+    SWITCH(dry_run, 0, "print parameters, memory, work and expected time of this run, and end; needs neither a GPU nor data")     \
+    CHOICE(gpu, "auto", GPU_CHOICES, "of --dry_run: the device; auto = every GPU, or the CPU with --device cpu")                  \
+    SWITCH(profile, 0, "print at the end how long each part of the run took; on a GPU, NVTX ranges, too")                          \
     SECTION("Validation")                                                                                                         \
     INT(val_loss_every, 0, 0, 1000000000, "validate every so many steps and at the end; 0 = never")                               \
     INT(val_batch_size, 16, 1, 1048576, "sequences per validation batch")                                                         \
@@ -216,7 +221,7 @@ static Config config_from_options(const Options* o) {
                   : !strcmp(o->recompute, "gelu") ? RECOMPUTE_GELU
                                                   : RECOMPUTE_BLOCK;
     config_arch(&c, o->arch);
-    config_check(&c, GPU_EXECUTION);
+    config_check(&c, planning.gpu);
     return c;
 }
 
@@ -247,7 +252,7 @@ static void check_options(const Options* o) {
     }
     if (strcmp(o->resume, "0") && !*o->output_dir)
         usage_error("--resume %s needs --output_dir, where the checkpoints are", o->resume);
-    if (GPU_EXECUTION && (o->sequence_length % 8 || T_val % 8)) {
+    if (planning.gpu && (o->sequence_length % 8 || T_val % 8)) {
         usage_error("--sequence_length %d: on a GPU it must be a multiple of 8; use %d", o->sequence_length,
                     (int)round_up((size_t)o->sequence_length, 8));
     }
@@ -319,6 +324,34 @@ typedef struct {
     Feed val;
 } Evaluator;
 
+// From the flags, with training batches of B sequences (0: as the flags say), up to the point where memory is allocated. Returns
+// the tokens ahead that it measures.
+static int evaluator_declare(Evaluator* e, int argc, char** argv, int B) {
+    e->flags = options_table(&e->o);
+    flags_parse(&e->flags, argc, argv);
+    if (B) e->o.batch_size = B;
+    Config c = config_from_options(&e->o);
+    vocabulary_from_flags(&e->flags, &c);
+    Objective objective = objective_open(&e->flags, e->o.num_iterations);
+    objective_configure(&objective, &c);
+    c.B = validation_rows(&e->o);
+    model_declare(&e->model, c, false);
+    return objective_offsets(&objective);
+}
+
+// Bytes of device memory that ahead_validate takes for a plan (base/planning.h), without its batches.
+extern "C" size_t PASTED(ahead_validation_bytes, VARIANT)(int argc, char** argv, int B, bool gpu, int sm_major) {
+    Evaluator* e = (Evaluator*)xcalloc(sizeof(Evaluator));
+    planning.on = true, planning.gpu = gpu;
+    evaluator_declare(e, argc, argv, B);
+    int T = e->o.val_sequence_length ? e->o.val_sequence_length : e->o.sequence_length;
+    size_t bytes = memory_of_model(&e->model, T, sm_major).total;
+    free(e->model.table.rows);
+    flags_free(&e->flags);
+    free(e);
+    return bytes;
+}
+
 // Validation in this variant's precision for a trainer in another: the model has the trainer's fp32 masters (device memory) and
 // its own activations, one layer's worth. *handle is NULL at the first call, which opens everything and measures nothing.
 extern "C" bool PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** argv, const float* masters,
@@ -327,21 +360,14 @@ extern "C" bool PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** 
     int T;
     if (!e) {
         *handle = e = (Evaluator*)xcalloc(sizeof(Evaluator));
-        e->flags = options_table(&e->o);
-        flags_parse(&e->flags, argc, argv);
-        Config c = config_from_options(&e->o);
-        vocabulary_from_flags(&e->flags, &c);
+        int offsets = evaluator_declare(e, argc, argv, 0);
         T = e->o.val_sequence_length ? e->o.val_sequence_length : e->o.sequence_length;
-        Objective objective = objective_open(&e->flags, e->o.num_iterations);
-        objective_configure(&objective, &c);
-        c.B = validation_rows(&e->o);
-        model_declare(&e->model, c, false);
         Arena* arenas[] = {&e->model.parameters, &e->model.activations};
-        arenas_must_fit(arenas, 2, 0);
+        arenas_must_fit(arenas, 2, model_workspace_bytes(&e->model, T, 9));
         e->model.masters = (float*)masters;
         model_allocate(&e->model, false, false);
-        model_plan_shape(&e->model, c.B, T);
-        open_validation(&e->val, &e->o, T, objective_offsets(&objective));
+        model_plan_shape(&e->model, e->model.config.B, T);
+        open_validation(&e->val, &e->o, T, offsets);
         return true;
     }
     T = e->val.loader.T;
@@ -350,6 +376,18 @@ extern "C" bool PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** 
 }
 typedef bool SiblingValidate(void**, int, char**, const float*, const volatile sig_atomic_t*, double*);
 extern "C" SiblingValidate SIBLING(ahead_validate, fp32), SIBLING(ahead_validate, bf16), SIBLING(ahead_validate, fp16);
+
+extern "C" size_t SIBLING(ahead_validation_bytes, fp32)(int, char**, int, bool, int);
+extern "C" size_t SIBLING(ahead_validation_bytes, bf16)(int, char**, int, bool, int);
+extern "C" size_t SIBLING(ahead_validation_bytes, fp16)(int, char**, int, bool, int);
+
+static size_t sibling_bytes(void* trainer, int B, int sm_major) {
+    const Trainer* t = (const Trainer*)trainer;
+    const char* p = t->o.val_precision;
+    if (!strcmp(p, "fp32")) return SIBLING(ahead_validation_bytes, fp32)(t->argc, t->argv, B, planning.gpu, sm_major);
+    if (!strcmp(p, "bf16")) return SIBLING(ahead_validation_bytes, bf16)(t->argc, t->argv, B, planning.gpu, sm_major);
+    return SIBLING(ahead_validation_bytes, fp16)(t->argc, t->argv, B, planning.gpu, sm_major);
+}
 
 static bool sibling_validate(Trainer* t, double* means) {
     const char* p = t->o.val_precision;
@@ -369,6 +407,7 @@ static const char* device_text(void) {
 #else
     snprintf(text, sizeof(text), "cpu, %d threads", omp_get_max_threads());
 #endif
+    if (planning.on) return planning.gpu ? "none: a plan for GPUs" : "none: a plan for the CPU";
     return text;
 }
 
@@ -394,6 +433,7 @@ static void clock_start(Trainer* t) { t->clock = wall_seconds(); }
 // False when a signal asks to stop: then nothing was logged.
 static bool run_validation(Trainer* t, int64_t step) {
     clock_stop(t);
+    Section outer = section_begin(SECTION_VALIDATION);
     bool own = !strcmp(t->o.val_precision, PRECISION_NAME);
     double means[STEP_TOKENS];
     bool whole = own ? validate(&t->model, &t->val, t->val_rows, t->val_T, t->o.val_tokens, &stop_signal, means)
@@ -409,6 +449,7 @@ static bool run_validation(Trainer* t, int64_t step) {
     r.train_seconds = t->run.train_seconds;
     r.peak_memory_mb = peak_memory_mb();
     logger_val(&t->log, &r);
+    section_end(outer);
     clock_start(t);
     return true;
 }
@@ -428,10 +469,12 @@ static void run_choices(Trainer* t, int64_t step) {
 static bool run_sample(Trainer* t, int64_t step) {
     TextStream out = {stdout, true, {0}, 0};
     clock_stop(t);
+    Section outer = section_begin(SECTION_SAMPLE);
     logger_clear(&t->log);
     printf("sample at step %lld: ", (long long)step);
     generate(&t->model, &t->sampler, &t->tokenizer, t->o.prompt, t->o.sample_tokens, &out);
     printf("\n");
+    section_end(outer);
     clock_start(t);
     return !stop_signal;
 }
@@ -476,6 +519,7 @@ static void open_tokenizer(Trainer* t) {
 static void save_checkpoint(Trainer* t) {
     Model* m = &t->model;
     clock_stop(t);
+    Section outer = section_begin(SECTION_CHECKPOINT);
     StepState s;
     copy_to_host(&s, m->state, sizeof(s));
     LoaderState l = loader_state(&t->train.loader);
@@ -511,6 +555,7 @@ static void save_checkpoint(Trainer* t) {
     t->saved = t->run.step;
     free(path);
     text_free(&flags);
+    section_end(outer);
     clock_start(t);
 }
 
@@ -600,7 +645,9 @@ static void start_weights(Trainer* t) {
 // One step
 
 static void micro_step(Trainer* t, int a) {
+    Section outer = section_begin(SECTION_DATA);
     feed_next(&t->train, t->model.stream);
+    section_end(outer);
     Micro micro = {t->train.tokens, t->train.order, t->o.batch_size, t->o.sequence_length, a > 0};
     model_micro_step(&t->model, &micro, t->o.grad_accumulation_steps);
 }
@@ -632,6 +679,7 @@ static void report_step(Trainer* t) {
 #if GPU_EXECUTION
     CUDA_CHECK(cudaEventSynchronize(t->mirrored));
 #endif
+    if (profile.on) profile_collect();
     const StepState* s = t->mirror;
     double now = wall_seconds(), seconds = now - t->clock;
     t->clock = now;
@@ -710,15 +758,15 @@ static void print_banner(const Trainer* t) {
     for (int i = 0; i < 4; i++) total += arenas[i]->bytes;
     vocabulary_print(c);
     objective_print(&t->objective);
-    printf("memory     %.1f MiB, of which\n", total / 1048576.0);
-    for (int i = 0; i < 4; i++) arena_print(arenas[i], total);
+    if (!planning.on) printf("memory     %.1f MiB, of which\n", total / 1048576.0);
+    for (int i = 0; i < 4 && !planning.on; i++) arena_print(arenas[i], total);
     fflush(stdout);
     text_free(&changed);
 }
 
-static void open_run(Trainer* t) {
+// What the flags ask for, printed, without memory and without data.
+static void declare_run(Trainer* t) {
     const Options* o = &t->o;
-    Model* m = &t->model;
     check_options(o);
     Config c = config_from_options(o);
     vocabulary_from_flags(&t->flags, &c);
@@ -726,14 +774,30 @@ static void open_run(Trainer* t) {
     t->measures = codebook_measure_wanted(&t->flags, &c);
     t->objective = objective_open(&t->flags, o->num_iterations);
     objective_configure(&t->objective, &c);
-    int look_ahead = objective_look_ahead(&t->objective);
     t->has_val = o->val_loss_every > 0;
     t->val_T = o->val_sequence_length ? o->val_sequence_length : o->sequence_length;
     t->val_rows = validation_rows(o);
-    model_declare(m, c, true);
+    t->model.attention.deterministic = o->deterministic;
+    model_declare(&t->model, c, true);
     print_banner(t);
+}
+
+// --dry_run, in the CPU variant of the run's precision, whatever the device.
+static void plan_run(Trainer* t) {
+    planning.on = true, planning.gpu = plan_for_gpu(&t->flags);
+    declare_run(t);
+    bool own_val = !strcmp(t->o.val_precision, PRECISION_NAME);
+    PlannedRun run = {t->model.config, &t->flags, &t->objective, t->has_val, own_val, t->val_T, sibling_bytes, t};
+    plan_print(&run);
+}
+
+static void open_run(Trainer* t) {
+    const Options* o = &t->o;
+    Model* m = &t->model;
+    declare_run(t);
+    int look_ahead = objective_look_ahead(&t->objective);
     Arena* arenas[] = {&m->parameters, &m->gradients, &m->optimizer, &m->activations};
-    arenas_must_fit(arenas, 4, 0);
+    arenas_must_fit(arenas, 4, model_workspace_bytes(m, m->config.T, 9));
     feed_open(&t->train, o->input_bin, o->batch_size, o->sequence_length, look_ahead, o->vocab_size, true);
     bool own_val = !strcmp(o->val_precision, PRECISION_NAME);
     if (t->has_val && own_val) open_validation(&t->val, o, t->val_T, objective_offsets(&t->objective));
@@ -814,6 +878,7 @@ static void train(Trainer* t) {
     const Options* o = &t->o;
     int64_t first = t->first = t->run.step;  // 0, or where the checkpoint stands that this run continues
     stop_listen();
+    if (o->profile) profile_start(t->model.stream);
     clock_start(t);
     for (int64_t step = first;; step++) {
         bool last = step >= o->num_iterations;
@@ -837,6 +902,11 @@ static void train(Trainer* t) {
         if (last) break;
         if (!train_step(t, step)) stop_run(t, sampler_state);
     }
+    if (!o->profile) return;
+    profile_stop();
+    StepRecord r = step_record(t->run.step);
+    r.tokens = t->run.tokens_seen;
+    profile_report(&t->log, &r, &profile, t->run.step - first);
 }
 
 // Trains as the command line says. Returns the exit code.
@@ -844,11 +914,12 @@ extern "C" int PASTED(ahead_train, VARIANT)(int argc, char** argv) {
     Trainer* t = (Trainer*)xcalloc(sizeof(Trainer));
     t->flags = options_table(&t->o);
     flags_parse(&t->flags, argc, argv);
-    flag_assign_by_name(&t->flags, "device", DEVICE_NAME);
-    flag_assign_by_name(&t->flags, "precision", PRECISION_NAME);
     t->argc = argc, t->argv = argv;
     if (t->o.threads) device_threads(t->o.threads);
     if (*t->o.generate) return generate_text(&t->flags, &t->o);
+    if (t->o.dry_run) return plan_run(t), 0;
+    flag_assign_by_name(&t->flags, "device", DEVICE_NAME);
+    flag_assign_by_name(&t->flags, "precision", PRECISION_NAME);
     open_run(t);
     if (t->measures) {
         codebook_measure(&t->model, t->o.codebook_costs, t->o.input_bin, t->o.codebook_costs_tokens);
@@ -895,14 +966,16 @@ int main(int argc, char** argv) {
     FlagTable flags = options_table(&o);
     flags_parse(&flags, argc, argv);
     char why[320] = "this build has no CUDA variants; `make` adds them where nvcc is";
-    bool cuda = false;
+    bool cuda = false, plans_gpu = plan_for_gpu(&flags);
 #if AHEAD_WITH_CUDA
-    if (strcmp(o.device, "cpu")) cuda = ahead_device_cuda_fp32(why, sizeof(why));
+    if (!o.dry_run && strcmp(o.device, "cpu")) cuda = ahead_device_cuda_fp32(why, sizeof(why));
 #endif
-    if (!strcmp(o.device, "cuda") && !cuda) fail("--device cuda: no usable GPU (%s); use --device cpu or --device auto", why);
-    const char* precision = strcmp(o.precision, "auto") ? o.precision : cuda ? "bf16" : "fp32";
+    if (!strcmp(o.device, "cuda") && !cuda && !o.dry_run)
+        fail("--device cuda: no usable GPU (%s); use --device cpu or --device auto", why);
+    const char* precision = strcmp(o.precision, "auto") ? o.precision : cuda || plans_gpu ? "bf16" : "fp32";
     if (*o.generate) {  // says so itself, on stderr
-    } else if (cuda) printf("training on the GPU in %s\n", precision);
+    } else if (o.dry_run) printf("a dry run in %s: nothing is trained, read or written\n", precision);
+    else if (cuda) printf("training on the GPU in %s\n", precision);
     else if (!strcmp(o.device, "cpu")) printf("training on the CPU in %s, as asked\n", precision);
     else printf("training on the CPU in %s: no usable GPU (%s)\n", precision, why);
     bool bf16 = !strcmp(precision, "bf16"), fp16 = !strcmp(precision, "fp16");

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.." || exit 1
 . test/report.sh
 
 # Names that headers outside the project may define weakly in several objects.
-THEIRS='^(std::|__gnu_cxx::|operator |void\* operator|cuda|dim3::|uint3|__half|__nv_|cublas|cudnn|nccl|(non-virtual )?(vtable|typeinfo|guard variable) .*(std|__gnu_cxx)|DW\.ref|__clang_call_terminate)'
+THEIRS='^(std::|__gnu_cxx::|operator |void\* operator|cuda|dim3::|uint3|__half|__nv_|cublas|cudnn|nccl|nvtx|InitializeInjectionNvtx|(non-virtual )?(vtable|typeinfo|guard variable) .*(std|__gnu_cxx)|DW\.ref|__clang_call_terminate)'
 CUDA_OWN='^(__cudaRegisterLinkedBinary|__fatbinwrap|__nv_|__cuda)'
 
 strong() { nm --defined-only "$1" | awk '$(NF-1) ~ /^[TDBRCGS]$/ {print $NF}'; }

@@ -86,6 +86,8 @@ UNUSED static void copy_to_host(void* host, const void* device, size_t bytes) {
 }
 // Copy inside the device, queued on the stream.
 UNUSED static void copy_on_device(void* to, const void* from, size_t bytes, UNUSED stream_t stream) {
+    moves(WORK_OTHER, 2.0 * (double)bytes);
+    if (planning.walks) return;
 #if GPU_EXECUTION
     CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream));
 #else
@@ -131,6 +133,20 @@ UNUSED static void arena_allocate(Arena* arena) {
         if (ARENA_GUARD > 0) memset(guard, GUARD_BYTE, ARENA_GUARD);
 #endif
     }
+}
+
+// Addresses without memory, for a walk (planning.h): whoever reads or writes there crashes.
+UNUSED static void arena_pretend(Arena* arena) {
+    for (int i = 0; i < arena->count; i++) {
+        Slice* s = &arena->slices[i];
+        *s->slot = s->bytes ? (char*)((uintptr_t)1 << 46) + s->offset : NULL;
+    }
+}
+
+// Bytes that slice i takes up, with what follows it to align the next one (and its guard): they add up to the arena.
+UNUSED static size_t arena_extent(const Arena* arena, int i) {
+    size_t end = i + 1 < arena->count ? arena->slices[i + 1].offset : arena->bytes;
+    return end - (i ? arena->slices[i].offset : 0);
 }
 
 // Looks at every guard of a DEBUG build and names the slice that something was written behind.

@@ -26,6 +26,7 @@ Tried and dropped: Packs of 8 on the CPU too (gcc 12 kept them in memory: 3x slo
 */
 #pragma once
 
+#include "planning.h"
 #include "precision.cuh"
 
 #include <math.h>
@@ -113,7 +114,9 @@ enum { PACK = 1, WARP = 1 };
 
 #define KERNEL static inline void
 #define LAUNCH_BOUNDS(lanes)
-#define LAUNCH(kernel, teams, lanes, stream) _Pragma("omp parallel") kernel
+// A walk (planning.h) only counts. `for`, because callers write `if (..) LAUNCH(..)(..); else ..`
+#define LAUNCH(kernel, teams, lanes, stream) \
+    for (bool launched = planning.walks; !launched; launched = true) _Pragma("omp parallel") kernel
 #define TEAM omp_get_thread_num()
 #define TEAM_COUNT omp_get_num_threads()
 #define LANE 0
@@ -147,7 +150,8 @@ UNUSED static inline int device_team_count(void) {
 #define device_sync() ((void)0)
 #define check_launches() ((void)0)
 #define device_threads(count) omp_set_num_threads(count)
-#define device_teams(wanted) device_team_count()  // how many teams a launch of `wanted` teams really has
+// how many teams a launch of `wanted` teams really has
+#define device_teams(wanted) (planning.gpu ? (wanted) : device_team_count())
 #define RESTRICT __restrict__
 #define UNROLL
 #endif

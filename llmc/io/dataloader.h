@@ -94,10 +94,11 @@ UNUSED static uint64_t loader_epoch_batches(const DataLoader* dl) {
 }
 
 // Bytes of one of the two buffers: tokens, padding to 256 bytes, order.
-UNUSED static size_t loader_buffer_bytes(const DataLoader* dl) {
-    size_t N = (size_t)dl->B * (size_t)dl->T;
-    return (round_up(N + (size_t)dl->look_ahead, 64) + N) * sizeof(int32_t);
+UNUSED static size_t loader_batch_bytes(int B, int T, int look_ahead) {
+    size_t N = (size_t)B * (size_t)T;
+    return (round_up(N + (size_t)look_ahead, 64) + N) * sizeof(int32_t);
 }
+UNUSED static size_t loader_buffer_bytes(const DataLoader* dl) { return loader_batch_bytes(dl->B, dl->T, dl->look_ahead); }
 
 // order (N): positions sorted by tokens[n], stable. counts: (V + 1) scratch; every token is < V.
 UNUSED static void loader_sort(int32_t* order, const int32_t* tokens, int N, int32_t* counts, int V) {

@@ -204,6 +204,9 @@ UNUSED static void logger_train(Logger* l, const StepRecord* r, bool console) {
     fflush(stdout);
 }
 
+// A line of metrics.jsonl alone: what the record has beside its step.
+UNUSED static void logger_values(Logger* l, const StepRecord* r) { logger_metrics(l, r, false); }
+
 // Everything logged so far is on disk when this returns. Before each checkpoint.
 UNUSED static void logger_sync(Logger* l) {
     if (l->log) fsync(fileno(l->log));

@@ -66,7 +66,7 @@ typedef struct {
     MixerKind mixer;
     HeadKind head;
     EmbeddingKind embedding;
-    bool decode;    // with a cache of keys and values, so that text is generated token by token
+    bool decode;           // with a cache of keys and values, so that text is generated token by token
     LightDecoder decoder;  // of a lightrnn head
     int light_rank;        // of DECODER_LOWRANK
     Codebook book;  // the cells of all tokens, for a lightrnn head or embedding (lightrnn.h); its memory is not the model's

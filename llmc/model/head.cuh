@@ -19,8 +19,29 @@ UNUSED static void head_params(Model* m) {
     }
 }
 
+// The lightrnn head as work of a plan: which rows the targets are in only the data know. As if no two of a position shared one.
+static void light_count(const Model* m, int N, int K) {
+    int C = m->config.C, R = m->config.book.rows, Rp = (int)round_up((size_t)R, 8);
+    int Kp = (int)round_up((size_t)m->config.book.columns, 8);
+    bool x = sizeof(floatX) == sizeof(float);
+    GemmCall c = {GEMM_FORWARD, N, C, Rp, x, false, NULL, NULL, NULL, NULL, 1.0f, 0, false, false, NULL};
+    for (int part = 0; part < 2; part++) {  // rows, columns
+        for (int kind = GEMM_FORWARD; kind <= GEMM_DWEIGHT; kind++) {
+            c.kind = (GemmKind)kind, c.result_is_float = x || kind == GEMM_DWEIGHT, c.accumulate = part && kind == GEMM_DWEIGHT;
+            gemm_count(&c);
+        }
+        moves(WORK_CLASSIFIER, 2.0 * c.rows * c.out * sizeof(floatX));
+        c.rows = N * K, c.out = Kp;
+    }
+    moves(WORK_PRODUCT, 2.0 * (R - 1) * Kp * C * (double)(sizeof(floatX) + sizeof(float)));  // of the other rows: read, read, +=
+}
+
 UNUSED static void head_loss(Model* m, const Micro* micro, Targets targets, float scale, bool gradient) {
     bool filtered = gradient && m->targets.filter != 0.0f;
+    if (planning.walks && m->config.head == HEAD_LIGHTRNN) {
+        light_count(m, micro->B * micro->T, targets.count);
+        return;
+    }
     switch (m->config.head) {
         case HEAD_DENSE:
             if (filtered) dense_filtered_loss(m, micro, targets, scale);

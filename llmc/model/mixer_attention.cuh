@@ -34,7 +34,9 @@ static void attention_mixer_rows(Model* m, int l, LayerActs k, int B, int T) {
     const Config* c = &m->config;
     int D = c->C / c->NH;
     if (!c->learned_positions) rope(k.qkv, m->rope_cos, m->rope_sin, false, B * T, T, c->NH, D, m->stream);
+    Section outer = section_begin(SECTION_ATTENTION);
     attention_forward(&m->attention, k.att, k.lse, k.qkv, B, T, c->NH, D, m->stream);
+    section_end(outer);
     if (m->cache.mode != CACHE_FILL) return;
     cache_fill(m->cache.kv + (size_t)l * 2 * c->T * c->C, k.qkv, T, c->T, c->NH, D, m->stream);
 }
@@ -62,7 +64,9 @@ UNUSED static void attention_mixer_backward(Model* m, int l, const Micro* micro)
     if (c->bias) column_sum(grad(m, p->attn_proj_b), m->dres, m->column_scratch, N, C, add, m->stream);
     matmul_dweight(&m->gemm, grad(m, p->attn_proj_w), m->dres, k.att, N, C, C, c->attn_scale, add, m->stream);
     matmul_dinput(&m->gemm, m->dn, m->dres, weight(m, p->attn_proj_w), N, C, C, c->attn_scale, m->stream);
+    Section outer = section_begin(SECTION_ATTENTION_BACKWARD);
     attention_backward(&m->attention, m->d4, m->dn, k.att, k.lse, k.qkv, B, T, c->NH, D, m->stream);
+    section_end(outer);
     if (!c->learned_positions) rope(m->d4, m->rope_cos, m->rope_sin, true, N, T, c->NH, D, m->stream);
     if (c->bias) column_sum(grad(m, p->qkv_b), m->d4, m->column_scratch, N, 3 * C, add, m->stream);
     matmul_dweight(&m->gemm, grad(m, p->qkv_w), m->d4, k.y1, N, C, 3 * C, 1.0f, add, m->stream);

@@ -170,7 +170,7 @@ UNUSED static const floatX* normed(const floatX* xhat, const floatX* y) { return
 // Rows of logits held at once: few enough that the buffer stays small, enough that the fp32 gradient of the head, read and
 // written once per chunk, costs little beside the products (GPU: 8192 rows; CPU: 512).
 UNUSED static int head_chunk_rows(int N) {
-    int most = GPU_EXECUTION ? 8192 : 512, chunks = (N + most - 1) / most;
+    int most = planning.gpu ? 8192 : 512, chunks = (N + most - 1) / most;
     return (int)round_up((size_t)(N + chunks - 1) / (size_t)chunks, 8);
 }
 

@@ -50,6 +50,23 @@ UNUSED static void model_plan_shape(Model* m, int B, int T) {
     attention_plan(&m->attention, B, T, c->NH, C / c->NH, m->training);
 }
 
+// Bytes that the libraries' scratch takes beside the arenas, for sequences of up to T tokens. sm_major: of a GPU.
+UNUSED static size_t model_workspace_bytes(const Model* m, int T, int sm_major) {
+    const Config* c = &m->config;
+    int D = c->C / c->NH;
+    size_t attention = attention_workspace_bytes(c->B, T, c->NH, D);
+    if (attention_backward_is_cudnn(&m->attention)) attention = attention_cudnn_bytes(c->B, T, c->NH, D, sm_major);
+    attention = round_up(attention, 256);
+    if (planning.gpu) return gemm_gpu_bytes(sm_major) + (m->training ? attention : 0);
+#if !GPU_EXECUTION
+    int threads = device_team_count();
+    size_t groups = c->head == HEAD_LIGHTRNN ? (size_t)threads * gemm_cpu_bytes(1) : 0;
+    return gemm_cpu_bytes(omp_get_max_threads()) + groups + attention;
+#else
+    return 0;
+#endif
+}
+
 // masters changed on the device: refresh the floatX copy.
 UNUSED static void model_weights_changed(Model* m) {
     cast_weights(m->weights, m->masters, m->table.size, m->stream);

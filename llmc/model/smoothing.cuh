@@ -24,6 +24,13 @@ typedef struct {
     int first;  // positions of a sequence that are smoothed; 0: all
 } Smoothing;
 
+// The table of a file; of a dry run only its size.
+static TopTable smoothing_table(const char* path, TableKind kind, int V, int K) {
+    TopTable sizes = {};
+    sizes.V = V, sizes.K = K;
+    return planning.on ? sizes : top_table_load(path, kind, V, K);
+}
+
 static const char* flag_text(const FlagTable* flags, const char* name) { return *(char* const*)flag_field(flags, name); }
 
 // Fills s[0], the n-grams. A wrong flag ends the program with exit code 2, a wrong file with 1.
@@ -51,7 +58,7 @@ static void ngrams_from_flags(Smoothing* s, const FlagTable* flags, int64_t num_
     s->alpha = aux_weight_from_flags(flags, "cocont", *(const double*)flag_field(flags, "cocont_alpha"), num_iterations);
     if (s->alpha.weight == 0) return;
     int K = *(const int*)flag_field(flags, "ngram_k");
-    s->table = top_table_load(path, TABLE_BIGRAM, *(const int*)flag_field(flags, "vocab_size"), K);
+    s->table = smoothing_table(path, TABLE_BIGRAM, *(const int*)flag_field(flags, "vocab_size"), K);
 }
 
 // Fills s[1], the neighbours.
@@ -66,7 +73,7 @@ static void neighbours_from_flags(Smoothing* s, const FlagTable* flags, int64_t 
     }
     s->alpha = aux_weight_from_flags(flags, "soft_ce", beta, num_iterations);
     int K = *(const int*)flag_field(flags, "soft_ce_topm");
-    s->table = top_table_load(path, TABLE_NEIGHBOURS, *(const int*)flag_field(flags, "vocab_size"), K);
+    s->table = smoothing_table(path, TABLE_NEIGHBOURS, *(const int*)flag_field(flags, "vocab_size"), K);
 }
 
 // s (SOFT_TABLES), from the flags.

@@ -36,6 +36,7 @@ UNUSED static Spelling spelling_from_flags(const FlagTable* flags, int64_t num_i
     s.config.fold = flag_choice(flags, "spell_case");
     s.config.mode = flag_choice(flags, "spell_mode");
     int V = *(const int*)flag_field(flags, "vocab_size");
+    if (planning.on) return s;
     const char *file = *(char*const*)flag_field(flags, "tokenizer"), *shards = *(char*const*)flag_field(flags, "input_bin");
     Tokenizer tok = tokenizer_open(file, shards, V, "--spell_weight");
     s.table = (uint8_t*)xmalloc((size_t)V * SPELL_ROW);

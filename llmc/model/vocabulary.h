@@ -13,6 +13,7 @@ head_lightrnn.cuh, light_tables.cuh). The codebook says which cell each token ha
 #pragma once
 
 #include "../base/flags.h"
+#include "../base/planning.h"
 #include "config.h"
 
 #define HEAD_CHOICES "dense|lightrnn"               // in the order of HeadKind and EmbeddingKind
@@ -71,12 +72,13 @@ UNUSED static void vocabulary_from_flags(const FlagTable* flags, Config* c) {
     if (columns > c->V) {
         usage_error("--table_size %d is more columns than there are tokens; use at most the vocabulary, %d", columns, c->V);
     }
-    c->book = *path ? codebook_load(path, c->V) : codebook_sequential(c->V, columns);
-    if (*path && columns && columns != c->book.columns) {
+    bool loads = *path && !planning.on;  // a dry run takes the sizes of a square table
+    c->book = loads ? codebook_load(path, c->V) : codebook_sequential(c->V, columns);
+    if (loads && columns && columns != c->book.columns) {
         usage_error("--table_size %d, but %s has %d columns; leave --table_size out", columns, path, c->book.columns);
     }
     decoder_from_flags(flags, c);
-    if (GPU_EXECUTION && c->head == HEAD_LIGHTRNN && c->decoder == DECODER_PER_ROW) {
+    if ((GPU_EXECUTION || planning.gpu) && c->head == HEAD_LIGHTRNN && c->decoder == DECODER_PER_ROW) {
         usage_error(
             "--head lightrnn with --lightrnn_decoder per_row runs on the CPU only; add --device cpu, or use another decoder");
     }

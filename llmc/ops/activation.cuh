@@ -72,6 +72,7 @@ UNUSED static int gelu_teams(size_t n) {
 // a (n) = gelu(z (n)). n: a multiple of 8; pointers 16-byte aligned; a may be z.
 UNUSED static void gelu_forward(floatX* a, const floatX* z, size_t n, int gelu_kind, stream_t stream) {
     (void)stream;
+    moves(WORK_GELU, 2.0 * (double)n * sizeof(floatX));
     if (gelu_kind == GELU_ERF) LAUNCH(gelu_forward_kernel<GELU_ERF>, gelu_teams(n), WARP, stream)(a, z, n);
     else LAUNCH(gelu_forward_kernel<GELU_TANH>, gelu_teams(n), WARP, stream)(a, z, n);
 }
@@ -80,6 +81,7 @@ UNUSED static void gelu_forward(floatX* a, const floatX* z, size_t n, int gelu_k
 UNUSED static void gelu_backward(floatX* da, const floatX* z, floatX* a, size_t n, int gelu_kind, stream_t stream) {
     int teams = gelu_teams(n);
     (void)teams, (void)stream;
+    moves(WORK_GELU, (a ? 4.0 : 3.0) * (double)n * sizeof(floatX));
     if (gelu_kind == GELU_ERF && a) LAUNCH((gelu_backward_kernel<GELU_ERF, true>), teams, WARP, stream)(da, z, a, n);
     else if (gelu_kind == GELU_ERF) LAUNCH((gelu_backward_kernel<GELU_ERF, false>), teams, WARP, stream)(da, z, a, n);
     else if (a) LAUNCH((gelu_backward_kernel<GELU_TANH, true>), teams, WARP, stream)(da, z, a, n);

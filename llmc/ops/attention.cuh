@@ -48,12 +48,38 @@ static UNUSED AttentionShape attention_shape(int B, int T, int NH, int D) { retu
 
 // Bytes of scratch for one shape (the own kernel's on a GPU; cuDNN's is known after attention_plan, in workspace_bytes).
 static UNUSED size_t attention_workspace_bytes(int B, int T, int NH, int D) {
-#if GPU_EXECUTION
+#if !GPU_EXECUTION
+    if (!planning.gpu) return attention_cpu_bytes(attention_shape(B, T, NH, D), omp_get_max_threads());
+#endif
     (void)D;
     return sizeof(float) * (size_t)B * (size_t)NH * (size_t)T;
-#else
-    return attention_cpu_bytes(attention_shape(B, T, NH, D), omp_get_max_threads());
+}
+
+// Does cuDNN go backward, in this build or in the one that a dry run is for?
+static UNUSED bool attention_backward_is_cudnn(const Attention* at) {
+    return !at->deterministic && PRECISION != PRECISION_FP32 && (ATTENTION_CUDNN || (planning.on && planning.gpu));
+}
+
+// What its plans ask for, as those of cuDNN 9.19 for sm_80 to sm_120 say (`make plans`): fp32 dq once or twice, and delta.
+static UNUSED size_t attention_cudnn_bytes(int B, int T, int NH, int D, int sm_major) {
+    size_t rows = (size_t)B * (size_t)T * (size_t)NH;
+    return rows * (size_t)D * (sm_major == 9 || sm_major == 10 ? 4 : 8) + rows * 4;
+}
+
+// Products of a head's causal half that a backward pass makes: cuDNN's and the CPU's sweep 5, two sweeps 7.
+static UNUSED int attention_backward_products(const Attention* at, AttentionShape s) {
+#if !GPU_EXECUTION
+    if (!planning.gpu) return attn_parts(s, omp_get_max_threads()) > 1 ? 7 : 5;
 #endif
+    (void)s;
+    return attention_backward_is_cudnn(at) ? 5 : 7;
+}
+
+// A call as work of a plan (base/planning.h): products of (T,D) with (T,D) of which half is masked, the diagonal included.
+static UNUSED void attention_count(const Attention* at, AttentionShape s, bool backward) {
+    double pairs = (double)s.B * s.NH * s.T * ((double)s.T + 1) / 2, row = (double)s.B * s.T * s.NH * s.D * sizeof(floatX);
+    int products = backward ? attention_backward_products(at, s) : 2;
+    work_add(WORK_ATTENTION, 2.0 * s.D * pairs * products, (backward ? 8 : 4) * row);
 }
 
 // The first time that a GPU build with cuDNN runs the own kernel instead, one line says why.
@@ -130,6 +156,10 @@ static UNUSED void attention_plan(Attention* at, int B, int T, int NH, int D, bo
 static UNUSED void attention_forward(Attention* at, floatX* out, float* lse, const floatX* qkv, int B, int T, int NH, int D,
                                      stream_t stream) {
     AttentionShape s = attention_shape(B, T, NH, D);
+    if (planning.walks) {
+        attention_count(at, s, false);
+        return;
+    }
 #if GPU_EXECUTION
     attention_check_shape(s, 128);
 #if ATTENTION_CUDNN
@@ -156,6 +186,10 @@ static UNUSED void attention_forward(Attention* at, floatX* out, float* lse, con
 static UNUSED void attention_backward(Attention* at, floatX* dqkv, const floatX* dout, const floatX* out, const float* lse,
                                       const floatX* qkv, int B, int T, int NH, int D, stream_t stream) {
     AttentionShape s = attention_shape(B, T, NH, D);
+    if (planning.walks) {
+        attention_count(at, s, true);
+        return;
+    }
 #if GPU_EXECUTION
     attention_check_shape(s, 128);
 #if ATTENTION_CUDNN

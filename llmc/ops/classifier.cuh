@@ -159,6 +159,7 @@ UNUSED static void classifier(floatX* logits, float* losses, int loss_stride, Ta
     int total = targets_total(targets);
     if (total > MAX_TARGETS) fail("%d targets per position: at most %d", total, MAX_TARGETS);
     (void)stream;
+    moves(WORK_CLASSIFIER, (gradient ? 2.0 : 1.0) * rows * Vp * sizeof(floatX));
     int packs = (V + PACK - 1) / PACK;
     int lanes = !GPU_EXECUTION ? 1 : packs > 2048 ? 1024 : packs > 64 ? 256 : 64;
 #define LAUNCH_CLASSIFIER(GRADIENT, SOFT, P)                            \

@@ -154,6 +154,7 @@ UNUSED static void consistency(floatX* student, floatX* teacher, float* ce, floa
     (void)stream;
     int packs = (V + PACK - 1) / PACK, lanes = !GPU_EXECUTION ? 1 : packs > 2048 ? 1024 : packs > 64 ? 256 : 64;
     (void)lanes;
+    moves(WORK_CLASSIFIER, (teacher_gradient ? 4.0 : 3.0) * rows * Vp * sizeof(floatX));
     if (teacher_gradient) {
         LAUNCH(consistency_kernel<true>, rows, lanes, stream)
         (student, teacher, ce, kl, c, loss_scale, rows, V, Vp, accumulate);

@@ -53,23 +53,27 @@ UNUSED static int elementwise_teams(size_t n) {
 // a (n) = silu(u (n)); a may be u.
 UNUSED static void silu_forward(floatX* a, const floatX* u, size_t n, stream_t stream) {
     (void)stream;
+    moves(WORK_OTHER, 2.0 * (double)n * sizeof(floatX));
     LAUNCH(silu_forward_kernel, elementwise_teams(n), WARP, stream)(a, u, n);
 }
 
 // da (n) becomes du = da * silu'(u (n)).
 UNUSED static void silu_backward(floatX* da, const floatX* u, size_t n, stream_t stream) {
     (void)stream;
+    moves(WORK_OTHER, 3.0 * (double)n * sizeof(floatX));
     LAUNCH(silu_backward_kernel, elementwise_teams(n), WARP, stream)(da, u, n);
 }
 
 // x (n) fp32 = y (n)
 UNUSED static void widen(float* x, const floatX* y, size_t n, stream_t stream) {
     (void)stream;
+    moves(WORK_OTHER, (double)n * (sizeof(floatX) + sizeof(float)));
     LAUNCH(widen_kernel, elementwise_teams(n), WARP, stream)(x, y, n);
 }
 
 // y (n) += x (n), rounded once
 UNUSED static void add_to(floatX* y, const floatX* x, size_t n, stream_t stream) {
     (void)stream;
+    moves(WORK_OTHER, 3.0 * (double)n * sizeof(floatX));
     LAUNCH(add_to_kernel, elementwise_teams(n), WARP, stream)(y, x, n);
 }

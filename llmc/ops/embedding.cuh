@@ -45,6 +45,7 @@ KERNEL embedding_backward_kernel(float* dwte, const floatX* RESTRICT dres, const
 UNUSED static void embedding_backward(float* dwte, const floatX* dres, const int* tokens, const int* order, int N, int C,
                                       stream_t stream) {
     (void)stream;
+    moves(WORK_EMBEDDING, (double)N * C * sizeof(floatX));  // and the rows of the ids that occur, which only the data know
     int slabs = 1;
     while (GPU_EXECUTION && C / PACK / slabs > WARP && C / PACK % (2 * slabs) == 0) slabs *= 2;
     LAUNCH(embedding_backward_kernel, N * slabs, WARP, stream)(dwte, dres, tokens, order, N, C, slabs);
@@ -67,5 +68,6 @@ KERNEL position_backward_kernel(float* RESTRICT dwpe, const floatX* RESTRICT dre
 // dwpe (T,C) fp32 = or += sum over the batch of dres (B,T,C)
 UNUSED static void position_backward(float* dwpe, const floatX* dres, int B, int T, int C, bool accumulate, stream_t stream) {
     (void)stream;
+    moves(WORK_EMBEDDING, (double)B * T * C * sizeof(floatX));
     LAUNCH(position_backward_kernel, T, WARP, stream)(dwpe, dres, B, T, C, accumulate);
 }

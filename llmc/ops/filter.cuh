@@ -99,6 +99,7 @@ KERNEL gather_rows_kernel(floatX* RESTRICT to, const floatX* RESTRICT from, cons
 // to (rows,C): the rows of from (N,C) at position (rows)
 UNUSED static void gather_rows(floatX* to, const floatX* from, const int* position, int rows, int C, stream_t stream) {
     (void)stream;
+    moves(WORK_OTHER, 2.0 * rows * C * sizeof(floatX));
     LAUNCH(gather_rows_kernel, rows, WARP, stream)(to, from, position, rows, C);
 }
 
@@ -117,6 +118,7 @@ KERNEL spread_rows_kernel(floatX* RESTRICT to, const floatX* RESTRICT from, cons
 // to (N,C): row n is row slot[n] of from, or 0 where slot[n] is -1
 UNUSED static void spread_rows(floatX* to, const floatX* from, const int* slot, int N, int C, stream_t stream) {
     (void)stream;
+    moves(WORK_OTHER, 2.0 * N * C * sizeof(floatX));
     LAUNCH(spread_rows_kernel, N, WARP, stream)(to, from, slot, N, C);
 }
 

@@ -29,6 +29,21 @@ typedef struct {
     floatX* z;           // shape of the result
 } GemmCall;
 
+// Scratch of cuBLASLt: 32 MiB, 64 MiB from sm_90 on, as its makers advise.
+UNUSED static size_t gemm_gpu_bytes(int sm_major) { return (size_t)(sm_major >= 9 ? 64 : 32) << 20; }
+
+// The product as work of a plan (base/planning.h). On a GPU the activation is a kernel of its own behind it (gemm.cuh).
+UNUSED static void gemm_count(const GemmCall* c) {
+    double rows = c->rows, in = c->in, out = c->out, X = sizeof(floatX);
+    double x = rows * in, y = rows * out, w = in * out;
+    double result = c->kind == GEMM_FORWARD ? y : c->kind == GEMM_DINPUT ? x : w;
+    double bytes = (x + y + w - result) * X + result * (c->accumulate ? 2 : 1) * (c->result_is_float ? sizeof(float) : X);
+    bool z = c->gelu_backward || (c->gelu_forward && c->z);
+    work_add(WORK_PRODUCT, 2 * rows * in * out, bytes + (z && !planning.gpu ? result * X : 0));
+    if (planning.gpu && c->gelu_forward) moves(WORK_GELU, 2 * result * X);
+    if (planning.gpu && c->gelu_backward) moves(WORK_GELU, 3 * result * X);
+}
+
 DEVICE bool is_float(const float*) { return true; }
 DEVICE bool is_float(const bf16*) { return false; }
 DEVICE bool is_float(const fp16*) { return false; }

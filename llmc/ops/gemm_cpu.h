@@ -65,14 +65,29 @@ typedef struct {
     int begin, end;
 } Range;
 
+enum { HUGE_PAGE = 2 << 20 };
+static size_t panels_bytes(size_t floats) { return round_up(floats * sizeof(float), HUGE_PAGE); }
 static float* alloc_panels(size_t floats) {
-    size_t huge = (size_t)2 << 20, bytes = round_up(floats * sizeof(float), huge);
-    float* p = (float*)aligned_alloc(huge, bytes);
+    size_t bytes = panels_bytes(floats);
+    float* p = (float*)aligned_alloc(HUGE_PAGE, bytes);
     if (!p) fail("out of host memory: %.1f MiB asked for to multiply matrices", bytes / 1048576.0);
 #ifdef MADV_HUGEPAGE
     madvise(p, bytes, MADV_HUGEPAGE);  // a panel spans many small pages; a refusal only costs speed
 #endif
     return p;
+}
+
+// Values of a thread's handful, with the gaps between panels; and of all sums.
+static size_t own_floats_of_thread(void) { return panel_floats(OWN_LINES, K_BLOCK) + OWN_LINES / 4 * 32; }
+static size_t sums_floats_of(int threads) {
+    size_t sums = (size_t)OWN_LINES * SHARED_LINES * (size_t)threads;
+    return sums < 2 * SHARED_FLOATS ? 2 * SHARED_FLOATS : sums;
+}
+
+// Bytes that gemm_init allocates for so many threads.
+UNUSED static size_t gemm_cpu_bytes(int threads) {
+    return panels_bytes(SHARED_FLOATS) + panels_bytes(own_floats_of_thread() * (size_t)threads) +
+           panels_bytes(sums_floats_of(threads));
 }
 
 // Makes g ready for products of any size. workspace_bytes is the GPU's affair and ignored here. Takes about 13 MiB.
@@ -81,9 +96,8 @@ UNUSED static void gemm_init(Gemm* g, size_t workspace_bytes) {
     *g = (Gemm){};
     g->tile = tile_choose();
     g->threads = omp_get_max_threads();
-    g->own_floats = panel_floats(OWN_LINES, K_BLOCK) + OWN_LINES / 4 * 32;  // and the gaps between panels
-    g->sums_floats = (size_t)OWN_LINES * SHARED_LINES * g->threads;
-    if (g->sums_floats < 2 * SHARED_FLOATS) g->sums_floats = 2 * SHARED_FLOATS;
+    g->own_floats = own_floats_of_thread();
+    g->sums_floats = sums_floats_of(g->threads);
     g->shared = alloc_panels(SHARED_FLOATS);
     g->own = alloc_panels(g->own_floats * g->threads);
     g->sums = alloc_panels(g->sums_floats);
@@ -250,6 +264,10 @@ UNUSED static void gemm_plan(Gemm* g, GemmKind kind, int rows, int in, int out, 
 // The call as left (m,k) . right (k,n)
 UNUSED static void gemm_multiply(Gemm* g, const GemmCall* c, stream_t stream) {
     (void)stream;
+    if (planning.walks) {
+        gemm_count(c);
+        return;
+    }
     int m = c->kind == GEMM_DWEIGHT ? c->out : c->rows, n = c->kind == GEMM_FORWARD ? c->out : c->in;
     int k = c->kind == GEMM_FORWARD ? c->in : c->kind == GEMM_DINPUT ? c->out : c->rows;
     Store store = {};

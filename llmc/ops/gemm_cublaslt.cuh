@@ -62,7 +62,7 @@ UNUSED static void gemm_init(Gemm* g, size_t workspace_bytes) {
     int device = 0, major = 0;
     CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-    g->workspace_bytes = workspace_bytes ? workspace_bytes : (size_t)(major >= 9 ? 64 : 32) << 20;
+    g->workspace_bytes = workspace_bytes ? workspace_bytes : gemm_gpu_bytes(major);
     cublasStatus_t status = cublasLtCreate(&g->handle);
     if (status != CUBLAS_STATUS_SUCCESS) fail("cuBLASLt does not start: %s", cublasLtGetStatusString(status));
     CUDA_CHECK(cudaMalloc(&g->workspace, g->workspace_bytes));

@@ -26,6 +26,7 @@ UNUSED static void group_order(int* order, int* first, const int* keys, int N, i
 #if GPU_EXECUTION
     LAUNCH(group_order_kernel, (N + 63) / 64, 64, stream)(order, keys, N);
 #else
+    if (planning.walks) return;
     memset(first, 0, (size_t)G * sizeof(int));
     for (int n = 0; n < N; n++) first[keys[n]]++;
     for (int g = 0, sum = 0; g < G; g++) {

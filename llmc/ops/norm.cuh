@@ -76,8 +76,9 @@ KERNEL norm_forward_kernel(floatX* RESTRICT y, floatX* RESTRICT xhat, float* RES
 // y, rstd (and xhat for layer norm: w, b not NULL) from x (N,C); with lookup.tokens set, x is first filled from the tables.
 UNUSED static void norm_forward(floatX* y, floatX* xhat, float* rstd, float* x, const floatX* w, const floatX* b, Lookup lookup,
                                 int N, int C, stream_t stream) {
-    int lanes = row_lanes(C);
+    int lanes = row_lanes(C), tables = !lookup.tokens ? 0 : lookup.wpe ? 2 : 1, X = (int)sizeof(floatX);
     (void)stream;
+    moves(WORK_NORM, (double)N * C * (double)((1 + (w ? 1 : 0) + tables) * X + (int)sizeof(float)));
 #define CALL(P)                                                                                                        \
     if (w && lookup.tokens)                                                                                            \
         LAUNCH((norm_forward_kernel<true, true, P>), N, lanes, stream)(y, xhat, rstd, x, w, b, lookup, N, C);          \
@@ -143,6 +144,7 @@ UNUSED static void norm_backward(floatX* dres, float* dw, float* db, float* scra
                                  const float* rstd, const floatX* w, int N, int C, bool add, bool accumulate, stream_t stream) {
     int lanes = row_lanes(C), teams = w ? device_teams(COLUMN_TEAMS) : N;
     (void)stream;
+    moves(WORK_NORM, (double)N * C * (add ? 4 : 3) * sizeof(floatX));
 #define CALL(P)                                                                                                                  \
     if (w && add) LAUNCH((norm_backward_kernel<true, true, P>), teams, lanes, stream)(dres, scratch, dy, normed, rstd, w, N, C); \
     else if (w) LAUNCH((norm_backward_kernel<true, false, P>), teams, lanes, stream)(dres, scratch, dy, normed, rstd, w, N, C);  \

@@ -54,5 +54,6 @@ KERNEL rope_kernel(floatX* qkv, const float* RESTRICT cos_table, const float* RE
 UNUSED static void rope(floatX* qkv, const float* cos_table, const float* sin_table, bool backward, int N, int T, int NH, int D,
                         stream_t stream) {
     (void)stream;
+    moves(WORK_ROPE, 4.0 * N * NH * D * sizeof(floatX));
     LAUNCH(rope_kernel, N, WARP, stream)(qkv, cos_table, sin_table, backward ? -1.0f : 1.0f, N, T, NH, D);
 }

@@ -39,6 +39,7 @@ KERNEL table_embedding_kernel(float* RESTRICT x, const int* RESTRICT tokens, Tab
 // x (N,C) fp32 from tokens (N)
 UNUSED static void table_embedding(float* x, const int* tokens, TableEmbedding e, int N, int C, stream_t stream) {
     (void)stream;
+    moves(WORK_EMBEDDING, (double)N * C * (double)(sizeof(float) + (e.wpe ? 3 : 2) * sizeof(floatX)));
     LAUNCH(table_embedding_kernel, N, WARP, stream)(x, tokens, e, N, C);
 }
 

@@ -169,6 +169,8 @@ UNUSED static void adamw_step(const ParamTable* table, float* masters, floatX* w
     for (int id = table->count - 1; id > 0 && in.idle >> table->rows[id].group & 1; id--) size = table->rows[id].offset;
     int units = (int)(size / PARAM_UNIT);
     int teams = device_teams(NORM_TEAMS);
+    // the norm reads g; AdamW reads g, m, v, w, writes m, v, w, and the floatX copy
+    moves(WORK_OPTIMIZER, (double)size * (4 + 28 + ((const void*)weights == (const void*)masters ? 0 : sizeof(floatX))));
     LAUNCH(norm_kernel, teams, WARP, stream)(partial, grads, unit_flags, in.idle, units);
     LAUNCH(step_finish_kernel, 1, 1024, stream)(state, in, partial, teams, losses, N);
     int grid = units / 8 < 4096 ? units : 4096 * 8;

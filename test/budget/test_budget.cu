@@ -11,6 +11,7 @@ differ. A golden sum per token keeps it from growing. --table prints it all; a N
 */
 #include "run.h"
 #include "lines.h"
+#include "plan.h"
 
 enum {
     SHARD_TOKENS = 4096,
@@ -452,6 +453,10 @@ static void memory(void** state) {
     arenas_of("nocap", 64, "none", 14, 9, 23);
     arenas_of("nocap", 16, "gelu", 10, 13, 7.4);
     arenas_of("gpt2", 16, "none", 16, 10, 8.5);
+    check_planned_memory("--n_layer 2 " TINY " --arch gpt2 --mtp_enabled --mtp_heads proj");
+    check_planned_memory("--n_layer 2 " TINY
+                         " --arch nocap --recompute block --val_loss_every 1 --val_batch_size 2 --val_tokens 80 "
+                         "--val_precision bf16");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -465,7 +470,8 @@ static void write_shard(void) {
 #define NO_SIBLING(p)                                                                        \
     extern "C" void SIBLING(ahead_validate, p)(void**, int, char**, const float*, double*) { \
         fail("no variant but bf16 is here");                                                 \
-    }
+    }                                                                                        \
+    extern "C" size_t SIBLING(ahead_validation_bytes, p)(int, char**, int, bool, int) { return 0; }
 NO_SIBLING(fp32)
 NO_SIBLING(fp16)
 
