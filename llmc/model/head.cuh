@@ -33,6 +33,14 @@ UNUSED static void head_probs(Model* m, int n, float* probs) {
     }
 }
 
+// Plans of the products for N positions, and for a sample.
+UNUSED static void head_plan_shape(Model* m, int N) {
+    switch (m->config.head) {
+        case HEAD_DENSE: dense_plan_shape(m, N); break;
+        case HEAD_LIGHTRNN: light_plan_shape(m, N); break;
+    }
+}
+
 // What a head needs beside the logits: slices of the activations, and things that are not memory.
 UNUSED static void head_plan_activations(Model* m) {
     if (m->config.head == HEAD_LIGHTRNN) light_plan_activations(m);

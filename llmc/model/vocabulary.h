@@ -38,9 +38,6 @@ UNUSED static void vocabulary_from_flags(const FlagTable* flags, Config* c) {
                     columns ? "table_size" : "codebook");
     }
     if (!light) return;
-    if (GPU_EXECUTION && c->head == HEAD_LIGHTRNN) {
-        usage_error("--head lightrnn runs on the CPU only; add --device cpu, or use --head dense");
-    }
     if (!strcmp(tie, "full") && flag_was_set(flags, "tie_embedding")) {
         usage_error("--tie_embedding full shares one dense matrix, which a lightrnn head or embedding is not; use none or light");
     }
