@@ -7,6 +7,7 @@ whole distribution, finite differences, and rows that nothing hits. What is on t
 
 #include "llmc/model/setup.cuh"
 #include "llmc/model/vocabulary.h"
+#include "light_double.h"
 #include "tiny_objective.h"
 
 // clang-format off
@@ -24,12 +25,6 @@ static void skewed_tokens(int* tokens, int count, int V, const char* name) {
     Rng rng = rng_start(3, name);
     for (int i = 0; i < count; i++) tokens[i] = i % 3 == 0 ? 5 : (int)rng_below(&rng, V);
 }
-
-typedef struct {
-    int B, T, C, V, K;  // K targets
-    bool light_embedding;
-    Codebook book;
-} LightShape;
 
 static void open_light(Model* m, LightShape s) {
     Config c = {};
@@ -179,57 +174,6 @@ static void known_values(void** state) {
     double total = 0.9 * (k.loss[0] - (2.624170 - 1.712269)) + 0.1 * k.ngram + (2.624170 - 1.712269) + 0.35 * k.loss[1];
     assert_off(total, 3.189144, 4e-6 + 4 * STORE_ERROR, "total of two tokens ahead and n-grams");
     CHECK_VALUES(k.du, 2e-6, 0.433832, -0.706385, 0.272553);
-}
-
-// The head's gradients and losses by definition, in double: a softmax over the rows and, per target, one over its row's cells.
-typedef struct {
-    double *dh, *dwr, *dbr, *dwc, *dbc, *loss;  // (N,C), (R,C), (R), (R,columns,C), (R,columns), (K,N)
-} LightSums;
-
-static double* zeros_d(size_t n) { return (double*)memset(host_values(2 * n), 0, n * sizeof(double)); }
-
-static void softmax_d(double* p, const float* w, const float* b, const float* h, int n, int C) {
-    double sum = 0;
-    for (int i = 0; i < n; i++) {
-        p[i] = b[i];
-        for (int j = 0; j < C; j++) p[i] += (double)w[i * C + j] * h[j];
-        sum += p[i] = exp(p[i]);
-    }
-    for (int i = 0; i < n; i++) p[i] /= sum;
-}
-
-static LightSums sums_by_definition(LightShape s, const float* wr, const float* br, const float* wc, const float* bc,
-                                    const float* h, const int* tokens, const float* weights, double scale) {
-    int N = s.B * s.T, C = s.C, R = s.book.rows, cells = s.book.columns, Kp = (int)round_up((size_t)cells, 8);
-    LightSums o = {zeros_d((size_t)N * C),         zeros_d((size_t)R * C),     zeros_d((size_t)R),
-                   zeros_d((size_t)R * cells * C), zeros_d((size_t)R * cells), zeros_d((size_t)s.K * N)};
-    double *p = zeros_d((size_t)R), *q = zeros_d((size_t)cells);
-    for (int n = 0; n < N; n++) {
-        const float* hn = h + n * C;
-        softmax_d(p, wr, br, hn, R, C);
-        for (int k = 0; k < s.K; k++) {
-            int id = tokens[n + 1 + k];
-            if (id < 0) continue;
-            int row = s.book.row[id], cell = s.book.col[id];
-            double g = scale * weights[k];
-            const float *w = wc + row * Kp * C, *b = bc + row * Kp;
-            softmax_d(q, w, b, hn, s.book.length[row], C);
-            o.loss[k * N + n] = -log(p[row]) - log(q[cell]);
-            for (int r = 0; r < R; r++) {
-                double d = g * (p[r] - (r == row));
-                o.dbr[r] += d;
-                for (int i = 0; i < C; i++) o.dh[n * C + i] += d * wr[r * C + i], o.dwr[r * C + i] += d * hn[i];
-            }
-            for (int c = 0; c < s.book.length[row]; c++) {
-                double d = g * (q[c] - (c == cell));
-                o.dbc[row * cells + c] += d;
-                for (int i = 0; i < C; i++) {
-                    o.dh[n * C + i] += d * w[c * C + i], o.dwc[(row * cells + c) * C + i] += d * hn[i];
-                }
-            }
-        }
-    }
-    return o;
 }
 
 static const float some_weights[8] = {1, 0.5f, 0.25f, 0.125f, 0.5f, 0.75f, 0.0625f, 0.375f};

@@ -2,16 +2,16 @@
 Grouped matrix products on the GPU: every group of items has a weight matrix of its own, and no number of its items is known to
 the host. Items are sorted by group (group_by.cuh); what is multiplied lies in the order of the items, or is looked up by them.
 
-    kernel                    a block owns (64 x 128)              streams                     is launched over
-    grouped_forward_kernel    z: items x columns                   x[position], w[g]           tiles x columns / 128
-    grouped_dinput_kernel     dx: items x channels                 dz, w[g]                    tiles x channels / 128
-    grouped_dweight_kernel    dw[g]: columns x channels, += fp32   dz, x[position], all of g   groups x columns / 64 x channels / 128
+    kernel                    a block owns (64 x 128)              streams                    launched over
+    grouped_forward_kernel    z: items x columns                   x[position], w[g]          tiles, columns / 128
+    grouped_dinput_kernel     dx: items x channels                 dz, w[g]                   tiles, channels / 128
+    grouped_dweight_kernel    dw[g]: columns x channels, += fp32   dz, x[position] of all g   groups, columns / 64, channels / 128
 
     w (G,out,in)   bias (G,out)   x (N,in)   z, dz (items,out)   dx (items,in)   dw (G,out,in), db (G,out) fp32
 
-Group g has length[g] columns; the others get z = -infinity, so that a softmax over all `out` columns gives them 0. Every result is
-written by one block, sums have one order: same bits every time. A block without a tile leaves at once; so does a group without
-items, whose dw is not even read. db comes from the tiles of dz that dweight has in shared memory anyway.
+Group g has length[g] columns; the others get z = -infinity, so that a softmax over all `out` columns gives them 0. Every result
+is written by one block, sums have one order: same bits every time. A block without a tile leaves at once; so does a group
+without items, whose dw is not even read. db comes from the tiles of dz that dweight has in shared memory anyway.
 
     stage in shared memory    a (64 x 64 bytes) | b (128 x 64 bytes), 3 of them: 45 KB          warp: 32 x 64 of the 64 x 128
     an operand lies           along the sum (64 bytes of a row at a time), or across it (16 or 32 whole rows at a time: ldmatrix
@@ -19,9 +19,9 @@ items, whose dw is not even read. db comes from the tiles of dz that dweight has
 
     bf16, fp16   mma.sync 16 x 8 x 16 with fp32 sums                 fp32   plain multiply-adds, 8 x 8 a lane
 
-The LightRNN head of 197 rows x 256 columns at 16 x 1024 tokens, 768 wide, bf16: 3 x 6.4 GFLOP, x 1.4 to 1.8 for tiles that are not
-full; w is read twice (155 MB), dw read and written (310 MB), x, z, dx: 130 MB. At 92 % of a 4090's bandwidth and half its tensor
-rate 0.65 + 0.4 ms of a step of 82 ms; the dense head's products are 25. No GPU has measured it.
+The LightRNN head of 197 rows x 256 columns at 16 x 1024 tokens, 768 wide, bf16: 3 x 6.4 GFLOP, x 1.4 to 1.8 for tiles that are
+not full; w is read twice (155 MB), dw read and written (310 MB), x, z, dx: 130 MB. At 92 % of a 4090's bandwidth and half its
+tensor rate 0.65 + 0.4 ms of a step of 82 ms; the dense head's products are 25. No GPU has measured it.
 
 Tried and dropped: tiles of 128 items (an even group has 83: half of the rows would be padding); splitting the sum of a large
 group in dweight over blocks (a second pass over fp32 partials; with tokens in order, row 0's 6,000 items are 190 steps).
@@ -35,6 +35,8 @@ group in dweight over blocks (a second pass over fp32 partials; with tokens in o
 
 enum { GROUPED_M = 64, GROUPED_N = 128, GROUPED_K = 64 / sizeof(floatX), GROUPED_STAGES = 3, GROUPED_THREADS = 128 };
 enum { GROUPED_SUMS = GROUPED_M * GROUPED_N / GROUPED_THREADS };
+// Elements of a stage's tile of a factor that gives the result SPAN rows or columns
+#define GROUPED_TILE(ACROSS, SPAN) ((ACROSS) ? GROUPED_K * ((SPAN) + PACK) : (SPAN) * (GROUPED_K + PACK))
 
 // A wave of items (group_tiles).
 typedef struct {
@@ -74,11 +76,6 @@ __device__ __forceinline__ static void grouped_fetch(floatX* tile, const Grouped
     if constexpr (ACROSS) grouped_fetch_tile<GROUPED_K, SPAN>(tile, f, term, 0);
     else grouped_fetch_tile<SPAN, GROUPED_K>(tile, f, 0, term);
 }
-template <bool ACROSS, int SPAN>
-constexpr static int grouped_tile_size() {
-    return ACROSS ? GROUPED_K * (SPAN + PACK) : SPAN * (GROUPED_K + PACK);
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // sum (64,128) of the block += a . b of one stage. grouped_row, grouped_column: of a lane's sum i.
 #if PRECISION == PRECISION_FP32
@@ -146,11 +143,11 @@ __device__ __forceinline__ static void grouped_stage(float (&sum)[GROUPED_SUMS],
 }
 #endif
 
-// sum = a . b over `terms` terms. column_sum, NULL: nobody asks: of column threadIdx.x of a, which must lie across (of 64).
+// sum = a . b over `terms` terms. sum_columns: *column_sum of the first 64 lanes += column threadIdx.x of a, which lies across.
 template <bool A_ACROSS, bool B_ACROSS>
 __device__ __forceinline__ static void grouped_multiply(float (&sum)[GROUPED_SUMS], const GroupedFactor& a,
-                                                        const GroupedFactor& b, int terms, float* column_sum) {
-    enum { A = grouped_tile_size<A_ACROSS, GROUPED_M>(), STAGE = A + grouped_tile_size<B_ACROSS, GROUPED_N>() };
+                                                        const GroupedFactor& b, int terms, bool sum_columns, float* column_sum) {
+    enum { A = GROUPED_TILE(A_ACROSS, GROUPED_M), STAGE = A + GROUPED_TILE(B_ACROSS, GROUPED_N) };
     floatX* memory = dynamic_shared<floatX>();
     int steps = (terms + GROUPED_K - 1) / GROUPED_K;
     UNROLL for (int i = 0; i < GROUPED_SUMS; i++) sum[i] = 0.0f;
@@ -169,7 +166,7 @@ __device__ __forceinline__ static void grouped_multiply(float (&sum)[GROUPED_SUM
         if (s < 0) continue;
         const floatX* stage = memory + s % GROUPED_STAGES * STAGE;
         grouped_stage<A_ACROSS, B_ACROSS>(sum, stage, stage + A);
-        if (column_sum && threadIdx.x < GROUPED_M) {
+        if (A_ACROSS && sum_columns && threadIdx.x < GROUPED_M) {
             for (int k = 0; k < GROUPED_K; k++) *column_sum += to_float(stage[k * (GROUPED_M + PACK) + (int)threadIdx.x]);
         }
     }
@@ -198,14 +195,12 @@ __device__ __forceinline__ static void grouped_store(T* to, size_t stride, int r
 }
 
 // Bytes of dynamic shared memory: the stages, or later the fp32 results.
-template <bool A_ACROSS, bool B_ACROSS>
-constexpr static int grouped_shared() {
-    int stages = GROUPED_STAGES * (grouped_tile_size<A_ACROSS, GROUPED_M>() + grouped_tile_size<B_ACROSS, GROUPED_N>()) *
-                 (int)sizeof(floatX);
+constexpr static int grouped_shared(bool a_across, bool b_across) {
+    int stages = GROUPED_STAGES * (GROUPED_TILE(a_across, GROUPED_M) + GROUPED_TILE(b_across, GROUPED_N)) * (int)sizeof(floatX);
     int results = GROUPED_M * (GROUPED_N + 4) * (int)sizeof(float);
     return stages > results ? stages : results;
 }
-static_assert(grouped_shared<false, false>() <= 48 << 10, "more shared memory must be asked for, kernel by kernel");
+static_assert(grouped_shared(false, false) <= 48 << 10, "more shared memory must be asked for, kernel by kernel");
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Kernels
@@ -219,7 +214,7 @@ KERNEL LAUNCH_BOUNDS(GROUPED_THREADS) grouped_forward_kernel(floatX* z, const fl
     GroupedFactor a = {x, (size_t)in, g.position + t.first, t.count, in},
                   b = {w + first * in, (size_t)in, NULL, out - column, in};
     float sum[GROUPED_SUMS];
-    grouped_multiply<false, false>(sum, a, b, in, NULL);
+    grouped_multiply<false, false>(sum, a, b, in, false, NULL);
     int live = length[t.group] - column;
     UNROLL for (int i = 0; i < GROUPED_SUMS; i++) {
         int c = grouped_column(i);
@@ -237,7 +232,7 @@ KERNEL LAUNCH_BOUNDS(GROUPED_THREADS)
     GroupedFactor a = {dz + item * out, (size_t)out, NULL, t.count, out};
     GroupedFactor b = {w + (size_t)t.group * out * in + channel, (size_t)in, NULL, out, in - channel};
     float sum[GROUPED_SUMS];
-    grouped_multiply<false, true>(sum, a, b, out, NULL);
+    grouped_multiply<false, true>(sum, a, b, out, false, NULL);
     grouped_store<false>(dx + item * in + channel, (size_t)in, t.count, in - channel, sum);
 }
 
@@ -252,25 +247,25 @@ KERNEL LAUNCH_BOUNDS(GROUPED_THREADS)
     GroupedFactor a = {dz + (size_t)(first - g.begin) * out + column, (size_t)out, NULL, end - first, out - column};
     GroupedFactor b = {x + channel, (size_t)in, g.position + first, end - first, in - channel};
     float sum[GROUPED_SUMS], bias = 0.0f;
-    grouped_multiply<true, true>(sum, a, b, end - first, channel ? NULL : &bias);
+    grouped_multiply<true, true>(sum, a, b, end - first, channel == 0, &bias);
     size_t at = (size_t)group * out + column;
     if (!channel && (int)threadIdx.x < GROUPED_M && (int)threadIdx.x < out - column) db[at + threadIdx.x] += bias;
     grouped_store<true>(dw + at * in + channel, (size_t)in, out - column, in - channel, sum);
 }
 
-// z (items of the wave,out) = x (.,in) . w[g] (out,in)^T + bias[g] (out); -infinity from column length[g] (G) on. in, out: multiples
-// of 8, here and below.
+// z (items of the wave,out) = x (.,in) . w[g] (out,in)^T + bias[g] (out); -infinity from column length[g] (G) on.
+// in, out: multiples of 8, here and below.
 UNUSED static void grouped_forward(floatX* z, const floatX* x, const floatX* w, const floatX* bias, const int* length, Grouped g,
                                    int in, int out, stream_t stream) {
     dim3 grid(g.tile_count * ((out + GROUPED_N - 1) / GROUPED_N));
-    LAUNCH_SHARED(grouped_forward_kernel, grid, dim3(GROUPED_THREADS), (grouped_shared<false, false>()), stream)
+    LAUNCH_SHARED(grouped_forward_kernel, grid, dim3(GROUPED_THREADS), grouped_shared(false, false), stream)
     (z, x, w, bias, length, g, in, out);
 }
 
 // dx (items of the wave,in) = dz (.,out) . w[g] (out,in)
 UNUSED static void grouped_dinput(floatX* dx, const floatX* dz, const floatX* w, Grouped g, int in, int out, stream_t stream) {
     dim3 grid(g.tile_count * ((in + GROUPED_N - 1) / GROUPED_N));
-    LAUNCH_SHARED(grouped_dinput_kernel, grid, dim3(GROUPED_THREADS), (grouped_shared<false, true>()), stream)
+    LAUNCH_SHARED(grouped_dinput_kernel, grid, dim3(GROUPED_THREADS), grouped_shared(false, true), stream)
     (dx, dz, w, g, in, out);
 }
 
@@ -278,7 +273,7 @@ UNUSED static void grouped_dinput(floatX* dx, const floatX* dz, const floatX* w,
 UNUSED static void grouped_dweight(float* dw, float* db, const floatX* dz, const floatX* x, Grouped g, int in, int out,
                                    stream_t stream) {
     dim3 grid(g.groups * ((out + GROUPED_M - 1) / GROUPED_M) * ((in + GROUPED_N - 1) / GROUPED_N));
-    LAUNCH_SHARED(grouped_dweight_kernel, grid, dim3(GROUPED_THREADS), (grouped_shared<true, true>()), stream)
+    LAUNCH_SHARED(grouped_dweight_kernel, grid, dim3(GROUPED_THREADS), grouped_shared(true, true), stream)
     (dw, db, dz, x, g, in, out);
 }
 

@@ -3,9 +3,9 @@ Targets in a table of rows and columns: an item is a position and one of the dis
 
     position n, K = 3    targets in cells (4,1) (0,7) (4,2)       items    (n, row 4, columns 1 - 2)   (n, row 0, columns - 7 -)
 
-    row_ids, slot   (N,K)      row of each target; the item that scores it, -1: none
-    position, ids   (items)    and (items,K): where an item's position is, and the columns of the targets in its row, -1: elsewhere
-    first           (rows+1)   items are sorted by row, stably: the first one of each row; first[rows]: how many there are
+    row_ids, slot   (N,K)                row of each target; the item that scores it, -1: none
+    position, ids   (items), (items,K)   of an item; columns of the position's targets, -1: those in another row
+    first           (rows+1)             items are sorted by row, stably: the first one of each row; first[rows]: how many
 
 There are at most N K items. How many there are stays on the device: the CPU's functions know, on a GPU the host goes on with
 N K, and whoever works on items leaves out those from first[rows] on.
