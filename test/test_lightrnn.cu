@@ -28,7 +28,7 @@ static void skewed_tokens(int* tokens, int count, int V, const char* name) {
 
 static void open_light(Model* m, LightShape s) {
     Config c = {};
-    c.L = 1, c.NH = 1, c.C = s.C, c.V = s.V, c.B = s.B, c.T = s.T;
+    c.L = 1, c.NH = (s.C + 127) / 128, c.C = s.C, c.V = s.V, c.B = s.B, c.T = s.T;
     c.head = HEAD_LIGHTRNN, c.embedding = s.light_embedding ? EMBEDDING_LIGHTRNN : EMBEDDING_DENSE;
     c.book = s.book;
     c.aux.ahead.K = s.K;
@@ -76,6 +76,12 @@ static Codebook ordered_book(int V, int columns) {
     codebook_free(&b);
     return mine;
 }
+
+#ifdef EMU_CHECK
+enum { BRIEF = 1, PASSES = 1 };  // that build takes tens of times as long: every kernel, in fewer cases
+#else
+enum { BRIEF = 0, PASSES = 2 };
+#endif
 
 static void put(Model* m, int id, const float* values) {
     copy_to_device(m->masters + m->table.rows[id].offset, values, m->table.rows[id].size * sizeof(float));
@@ -162,6 +168,7 @@ static void known_values(void** state) {
     CHECK_VALUES(k.du, 2e-6, 0.599135, -0.819544, 0.220409);
     CHECK_VALUES(k.dw, 2e-6, 0.269307, 0.328933, -0.598240);
     CHECK_VALUES(k.dh, 2e-6, 0.517159, -0.088185);
+    if (BRIEF) return;
     k = known_case(6, 0, 0, 0);
     CHECK_VALUES(k.loss, 2e-6, 1.512269);  // a row of one token: its column is certain
     CHECK_VALUES(k.dw, 1e-7, 0, 0, 0);
@@ -183,8 +190,9 @@ static void check_against_definition(LightShape s, const int* tokens, const char
     open_light(&m, s);
     int N = s.B * s.T, C = s.C, R = s.book.rows, cells = s.book.columns, Kp = (int)round_up((size_t)cells, 8);
     int Rp = (int)round_up((size_t)R, 8);
-    const float *wr = normal_values("wr", (size_t)Rp * C, 0.3f), *br = normal_values("br", (size_t)Rp, 0.5f),
-                *wc = normal_values("wc", (size_t)R * Kp * C, 0.3f), *bc = normal_values("bc", (size_t)R * Kp, 0.5f),
+    float spread = 0.3f * sqrtf(16.0f / (float)C);  // of the weights: logits of one size for every width
+    const float *wr = normal_values("wr", (size_t)Rp * C, spread), *br = normal_values("br", (size_t)Rp, 0.5f),
+                *wc = normal_values("wc", (size_t)R * Kp * C, spread), *bc = normal_values("bc", (size_t)R * Kp, 0.5f),
                 *h = normal_values("h", (size_t)N * C, 1);
     put(&m, m.light.row_w, wr), put(&m, m.light.row_b, br), put(&m, m.light.col_w, wc), put(&m, m.light.col_b, bc);
     put_x(m.yf, h, (size_t)N * C);
@@ -192,7 +200,7 @@ static void check_against_definition(LightShape s, const int* tokens, const char
     m.chunk_rows = m.chunk_rows < 304 ? m.chunk_rows : 304;  // on a GPU, too, more than one in a long batch
     double scale = 1.0 / 16, last = 4e-6 + 4 * STORE_ERROR * scale * 3;
     LightSums want = sums_by_definition(s, wr, br, wc, bc, h, tokens, some_weights, scale);
-    for (int pass = 0; pass < 2; pass++) {  // gradients of a second micro-step come on top
+    for (int pass = 0; pass < PASSES; pass++) {  // gradients of a second micro-step come on top
         Micro micro = {buffer_i(tokens, (size_t)N + 1 + s.K), NULL, s.B, s.T, pass > 0};
         head_loss(&m, &micro, training_targets(&m, &micro), (float)scale, true);
         int times = pass + 1;
@@ -228,11 +236,18 @@ static void definition(void** state) {
     Rng rng = rng_start(4, "definition");
     LightShape s = {2, 12, WIDTH, VOCABULARY, 1, false, dealt_book(VOCABULARY, 8)};
     for (int i = 0; i < MANY; i++) tokens[i] = (int)rng_below(&rng, VOCABULARY);
+    s.K = 8;
+    check_against_definition(s, tokens, "eight tokens, several waves");
+    LightShape wide = {1, 72, 264, 400, 2, false, ordered_book(400, 200)};  // tiles of every product that are not the last ones
+    for (int i = 0; i < MANY; i++) tokens[i] = (int)rng_below(&rng, 400);
+    check_against_definition(wide, tokens, "several tiles");
+    if (BRIEF) return;
+    for (int i = 0; i < MANY; i++) tokens[i] = (int)rng_below(&rng, VOCABULARY);
+    s.K = 1;
     check_against_definition(s, tokens, "next token");
     s.K = 3, tokens[7] = -1;
     check_against_definition(s, tokens, "three tokens, one absent");
-    s.K = 8, tokens[7] = 1;
-    check_against_definition(s, tokens, "eight tokens, several waves");
+    s.K = 8;
     for (int i = 0; i < MANY; i++) tokens[i] = s.book.token[3 * s.book.columns + i % s.book.length[3]];
     check_against_definition(s, tokens, "eight tokens in one row");
     s.K = 1;

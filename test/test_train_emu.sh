@@ -26,7 +26,7 @@ train() { # name flags...
 payload() { tail -c +$(($(od -An -t u8 -j 40 -N 8 "$1") + 1)) "$1" | cksum; }
 
 for arch in gpt2 nocap lightrnn; do
-    trunk=(--arch $arch)
+    trunk=(--arch "$arch")
     [ $arch != lightrnn ] || trunk=(--arch nocap --tie_embedding light --table_size 20 --mtp_enabled --mtp_max_steps 3 --mtp_rampup_steps 4)
     train cpu-$arch "${trunk[@]}" --device cpu --precision fp32
     train gpu-$arch "${trunk[@]}" --device cuda --precision fp32 || fail "$arch: $(tail -1 "$d/gpu-$arch.out")"

@@ -79,7 +79,7 @@ typedef struct {
     Model* m;
     Targets cells;  // of item 0
     int begin, end, items;
-    floatX *h, *dh;  // (2 N,C)
+    floatX *h, *dh;  // (2 N,C); a GPU looks h up instead
     float scale;
     bool gradient;
 } LightWave;

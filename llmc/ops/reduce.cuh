@@ -55,7 +55,6 @@ KERNEL column_sum_kernel(float* RESTRICT partial, const floatX* RESTRICT dy, int
 // out (C) fp32 = or += sum of the rows of dy (N,C). scratch: COLUMN_TEAMS * C floats.
 UNUSED static void column_sum(float* out, const floatX* dy, float* scratch, int N, int C, bool accumulate, stream_t stream) {
     int lanes = C / PACK <= 1024 ? 256 : 1024, teams = device_teams(COLUMN_TEAMS / 4);
-    if (GPU_EXECUTION && N < teams) teams = N;  // the others would have no row
 #define CALL(P) LAUNCH(column_sum_kernel<P>, teams, lanes, stream)(scratch, dy, N, C)
     ROW_SWITCH(C / PACK, lanes, CALL);
 #undef CALL
