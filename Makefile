@@ -142,7 +142,7 @@ $(TOOLS): data/%: data/%.c $(call stamp,c,$(CC) $(C_FLAGS))
 
 # Parts of an objective stand on operations that all three precisions test: two on the CPU and one in the emulation are enough for
 # them. They are tested in one program (test/test_objectives.cu), and can be built one by one.
-OBJECTIVE_TESTS := consistency filter heads light_decoders smoothing spelling table_embedding
+OBJECTIVE_TESTS := consistency filter heads light_decoders lightrnn smoothing spelling table_embedding
 TEST_CU := $(filter-out $(OBJECTIVE_TESTS),$(patsubst test/test_%.cu,%,$(wildcard test/test_*.cu)))
 # What runs in the emulation: programs that read device memory through copies only
 EMU_TESTS := activation attention cache classifier decode feed gemm model mtp objectives ops optim products
@@ -150,9 +150,9 @@ CHECK_TESTS := $(filter-out cache feed gemm model mtp,$(EMU_TESTS))
 # cache, model and mtp launch no kernel that the others do not, on slices of one allocation, whose edges a sanitizer does not see
 SANITIZE_TESTS := $(filter-out cache model mtp,$(EMU_TESTS))
 CPU_PROGRAMS := $(TEST_CU:%=build/test/test_%_fp32) $(patsubst %,build/test/test_%_bf16,$(filter-out reassign,$(TEST_CU))) \
-    $(patsubst %,build/test/test_%_fp16,$(filter-out generate objectives lightrnn lightrnn_gold plan reassign,$(TEST_CU)))
+    $(patsubst %,build/test/test_%_fp16,$(filter-out generate objectives lightrnn_gold plan reassign,$(TEST_CU)))
 EMU_PROGRAMS := $(EMU_TESTS:%=build/test/test_%_emu_bf16) $(foreach p,fp32 fp16,$(patsubst %,build/test/test_%_emu_$p,$(filter-out \
-    cache feed mtp objectives,$(EMU_TESTS)))) build/test/test_emulation
+    cache feed mtp objectives,$(EMU_TESTS)))) build/test/test_lightrnn_emu_fp32 build/test/test_emulation
 CHECK_PROGRAMS := $(if $(CHECK_CXX),$(CHECK_TESTS:%=build/test/test_%_check_bf16) build/test/test_attention_check_fp32 build/test/test_check \
     build/test/test_budget)
 SANITIZE_PROGRAMS := $(if $(CHECK_CXX),$(SANITIZE_TESTS:%=build/test/test_%_asan_bf16) build/test/test_attention_asan_fp32 \

@@ -59,8 +59,13 @@ PACKS = {
     "attention_forward_kernel": Pack(False, True, ANY, 4, 128),
     "attention_dkdv_kernel": Pack(False, True, ANY, 0, 128),
     "attention_dq_kernel": Pack(False, True, ANY, 0, 128),
+    "grouped_forward_kernel": Pack(False, True, ANY, 0, 384),
+    "grouped_dinput_kernel": Pack(False, True, ANY, 0, 384),
+    "grouped_dweight_kernel": Pack(True, True, ANY, 1, 384),
+    "items_spread_kernel": Pack(True, True, ANY, 0, 1024),
 }
-ASYNCHRONOUS = ("attention_forward_kernel", "attention_dkdv_kernel", "attention_dq_kernel")
+ASYNCHRONOUS = ("attention_forward_kernel", "attention_dkdv_kernel", "attention_dq_kernel", "grouped_forward_kernel",
+                "grouped_dinput_kernel", "grouped_dweight_kernel")
 
 # Kinds of .nv.info records
 INFO_MAX_THREADS, INFO_FRAME_SIZE, INFO_REGISTERS = 0x05, 0x11, 0x2F

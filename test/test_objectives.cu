@@ -1,5 +1,5 @@
 /*
-The tests of the objectives' parts, one program instead of seven: each of them compiles the whole model, which is most of the time
+The tests of the objectives' parts, one program instead of eight: each of them compiles the whole model, which is most of the time
 that `make test` takes. Each file is a program of its own as well (make build/test/test_heads_fp32); here it is in a namespace, so
 that what two of them call by one name stays apart.
 */
@@ -11,6 +11,8 @@ that what two of them call by one name stays apart.
 #include "llmc/model/setup.cuh"
 #include "llmc/model/vocabulary.h"
 #include "tiny_light.h"
+#include "tiny_light.h"
+#include "light_double.h"
 #include "tiny_objective.h"
 
 namespace test_consistency {
@@ -35,6 +37,11 @@ namespace test_light_decoders {
 }
 #undef TEST
 #undef OPTIONS
+namespace test_lightrnn {
+#include "test_lightrnn.cu"
+}
+#undef TEST
+#undef OPTIONS
 namespace test_smoothing {
 #include "test_smoothing.cu"
 }
@@ -50,8 +57,8 @@ namespace test_table_embedding {
 }
 
 int main(void) {
-    int failed = test_consistency::main() + test_filter::main() + test_light_decoders::main() + test_smoothing::main() +
-                 test_spelling::main() + test_table_embedding::main();
+    int failed = test_consistency::main() + test_filter::main() + test_light_decoders::main() + test_lightrnn::main() +
+                 test_smoothing::main() + test_spelling::main() + test_table_embedding::main();
 #ifndef EMU_CHECK
     failed += test_heads::main();
 #endif

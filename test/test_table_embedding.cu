@@ -14,7 +14,7 @@ static void skewed_tokens(int* tokens, int count, int V, const char* name) {
 static void embedding_sums(void** state) {
     (void)state;
     enum { ROWS = 7, COLUMNS = 6, VOCABULARY = 40, POSITIONS = 48, WIDTH = 32, LENGTH = 12 };
-    int tokens[POSITIONS], row_of[VOCABULARY], column_of[VOCABULARY], scratch[2 * POSITIONS + ROWS];
+    int tokens[POSITIONS], row_of[VOCABULARY], column_of[VOCABULARY], scratch[2 * POSITIONS + ROWS + 1];
     for (int v = 0; v < VOCABULARY; v++) row_of[v] = v * 11 % 42 / COLUMNS, column_of[v] = v * 11 % 42 % COLUMNS;
     skewed_tokens(tokens, POSITIONS, VOCABULARY, "embedding");
     memset(scratch, 0xff, sizeof(scratch));
@@ -46,7 +46,7 @@ static void embedding_sums(void** state) {
             device_threads(threads);
             float* d = buffer_f(before, (size_t)G * WIDTH);
             table_embedding_backward(d, buffer_x(dres, POSITIONS * WIDTH), ids, keys[table],
-                                     buffer_i(scratch, 2 * POSITIONS + ROWS), POSITIONS, G, WIDTH, 0);
+                                     buffer_i(scratch, 2 * POSITIONS + ROWS + 1), POSITIONS, G, WIDTH, 0);
             if (once) assert_true(same_bits(d, once, (size_t)G * WIDTH));
             once = d;
         }
@@ -59,7 +59,30 @@ static void embedding_sums(void** state) {
     }
 }
 
+// Keys of which some are left out: every group in the order of its entries.
+static void groups_in_order(void** state) {
+    (void)state;
+    enum { ENTRIES = 300, GROUPS = 70 };
+    int keys[ENTRIES], order[ENTRIES], first[GROUPS + 1], at = 0;
+    Rng rng = rng_start(5, "keys");
+    for (int n = 0; n < ENTRIES; n++) keys[n] = n % 3 ? (int)rng_below(&rng, GROUPS + 1) - 1 : 40;
+    int *found = buffer_i(NULL, ENTRIES), *starts = buffer_i(NULL, GROUPS + 1);
+    group_order(found, starts, buffer_i(keys, ENTRIES), ENTRIES, GROUPS, 0);
+    device_sync();
+    copy_to_host(order, found, sizeof(order)), copy_to_host(first, starts, sizeof(first));
+    for (int g = 0; g < GROUPS; g++) {
+        assert_int_equal(first[g], at);
+        for (int n = 0; n < ENTRIES; n++) {
+            if (keys[n] == g) assert_int_equal(order[at++], n);
+        }
+    }
+    assert_int_equal(first[GROUPS], at);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(embedding_sums, release_buffers)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(embedding_sums, release_buffers),
+        cmocka_unit_test_teardown(groups_in_order, release_buffers),
+    };
     return cmocka_run_group_tests_name("table_embedding " PRECISION_NAME, tests, NULL, NULL);
 }

@@ -25,9 +25,11 @@ train() { # name flags...
 }
 payload() { tail -c +$(($(od -An -t u8 -j 40 -N 8 "$1") + 1)) "$1" | cksum; }
 
-for arch in gpt2 nocap; do
-    train cpu-$arch --arch $arch --device cpu --precision fp32
-    train gpu-$arch --arch $arch --device cuda --precision fp32 || fail "$arch: $(tail -1 "$d/gpu-$arch.out")"
+for arch in gpt2 nocap lightrnn; do
+    trunk=(--arch "$arch")
+    [ $arch != lightrnn ] || trunk=(--arch nocap --tie_embedding light --table_size 20 --mtp_enabled --mtp_max_steps 3 --mtp_rampup_steps 4)
+    train cpu-$arch "${trunk[@]}" --device cpu --precision fp32
+    train gpu-$arch "${trunk[@]}" --device cuda --precision fp32 || fail "$arch: $(tail -1 "$d/gpu-$arch.out")"
     worst=$(paste -d ' ' <(grep -o '\(val\|trn\):[0-9.]*' "$d/cpu-$arch/main.log") <(grep -o '\(val\|trn\):[0-9.]*' "$d/gpu-$arch/main.log") |
         awk '{ split($1, a, ":"); split($2, b, ":"); e = a[2] - b[2]; e = e < 0 ? -e : e; if (e > worst) worst = e; n++ }
             END { print (n >= 14 && worst < 1e-4) ? "good" : worst " in " n " losses" }')

@@ -19,7 +19,7 @@ typedef struct {
 // tied: only of the shared decoder with a lightrnn embedding. rank: only of the low-rank one.
 UNUSED static void open_light_decoder(Model* m, LightShape s, LightDecoder decoder, int rank, bool tied) {
     Config c = {};
-    c.L = 1, c.NH = 1, c.C = s.C, c.V = s.V, c.B = s.B, c.T = s.T;
+    c.L = 1, c.NH = (s.C + 127) / 128, c.C = s.C, c.V = s.V, c.B = s.B, c.T = s.T;
     c.head = HEAD_LIGHTRNN, c.embedding = s.light_embedding ? EMBEDDING_LIGHTRNN : EMBEDDING_DENSE;
     c.decoder = decoder, c.light_rank = rank, c.tied = tied;
     c.book = s.book;

@@ -46,7 +46,7 @@ UNUSED static void embed_plan_activations(Model* m) {
     bool sorts = c->embedding == EMBEDDING_LIGHTRNN && m->training;
     arena_add(&m->activations, "token rows", &m->light.row_of, cells ? (size_t)c->V * I : 0);
     arena_add(&m->activations, "token columns", &m->light.column_of, cells ? (size_t)c->V * I : 0);
-    arena_add(&m->activations, "cell order", &m->light.sort, sorts ? (2 * N + most) * I : 0);
+    arena_add(&m->activations, "cell order", &m->light.sort, sorts ? (2 * N + most + 1) * I : 0);
 }
 
 // cells (2,V) on the host

@@ -61,6 +61,14 @@ UNUSED static void head_probs(Model* m, int n, float* probs) {
     }
 }
 
+// Plans of the products for N positions, and for a sample.
+UNUSED static void head_plan_shape(Model* m, int N) {
+    switch (m->config.head) {
+        case HEAD_DENSE: dense_plan_shape(m, N); break;
+        case HEAD_LIGHTRNN: head_has_tables(m) ? light_tables_plan_shape(m, N) : light_plan_shape(m, N); break;
+    }
+}
+
 // What a head needs beside the logits: slices of the activations, and things that are not memory.
 UNUSED static void head_plan_activations(Model* m) {
     if (m->config.head != HEAD_LIGHTRNN) return;
@@ -72,8 +80,4 @@ UNUSED static void head_allocate(Model* m) {
 }
 UNUSED static void head_free(Model* m) {
     if (m->config.head == HEAD_LIGHTRNN && !head_has_tables(m)) light_free(m);
-}
-// Plans of its products for micro-batches of N positions.
-UNUSED static void head_plan_shape(Model* m, int N) {
-    if (m->config.head == HEAD_LIGHTRNN && head_has_tables(m)) light_tables_plan_shape(m, N);
 }

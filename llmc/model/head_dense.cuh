@@ -18,6 +18,12 @@ UNUSED static void dense_params(Model* m) {
     m->table.rows[m->lm_head].live_rows = c->V;
 }
 
+UNUSED static void dense_plan_shape(Model* m, int N) {
+    int C = m->config.C, Vp = m->config.Vp;
+    plan_chunks(m, N, C, Vp, false);
+    gemm_plan(&m->gemm, GEMM_FORWARD, HEAD_SAMPLE_ROWS, C, Vp, sizeof(floatX) == sizeof(float), false, false);
+}
+
 // Cross-entropies of every target into m->losses; with gradient: dn = gradient of yf, and the head's weight gradient.
 // scale: 1 / (N * micro-steps).
 UNUSED static void dense_loss(Model* m, const Micro* micro, Targets targets, float scale, bool gradient) {
@@ -40,7 +46,7 @@ UNUSED static void dense_loss(Model* m, const Micro* micro, Targets targets, flo
 // need that.
 UNUSED static void dense_probs(Model* m, int n, float* probs) {
     const Config* c = &m->config;
-    int rows = GPU_EXECUTION ? 8 : 1, first = n / rows * rows;
+    int rows = HEAD_SAMPLE_ROWS, first = n / rows * rows;
     floatX* row = (floatX*)xmalloc((size_t)c->Vp * sizeof(floatX));
     matmul_forward(&m->gemm, m->logits, m->yf + (size_t)first * c->C, weight(m, m->lm_head), (const floatX*)NULL, rows, c->C,
                    c->Vp, 1.0f, false, m->stream);

@@ -17,78 +17,20 @@ are never gathered per position (N C K elements), and Wc is read and its gradien
     per group   gather h; w = h Wc[r]^T + bc[r]; classifier over the row's own cells -> dw in place; dh = dw Wc[r];
                 dWc[r] += dw^T h; dbc[r] += dw            after the wave: dn[n] += dh of its items
 
+GPU: three grouped products over the tiles of all rows at once (ops/gemm_grouped.cuh), which look h up by position. How many items
+there are stays on the device: launches are as large as they could ever need to be, N K items in waves of 2 N, and what is not
+there leaves at once. A wave is 5 launches, the sort and the tiles before them 6, the rows 3 a chunk and 3 products.
+
 Softmaxes run over existing rows, and in a row over its cells that hold a token: the probabilities of all V tokens sum to 1. The
 tokens further ahead share the row logits (one softmax, several targets); those in one row share an item. An n-gram table smooths
 the row's target alone. Rows that are not hit get no gradient: the optimizer clears dWc after use, and decays all of Wc.
 
-Groups are very uneven (tokens in order put every letter and stop into row 0). Large ones are multiplied by all threads together,
-the others side by side, each by one thread with packing buffers of its own; the bits are the same either way. This head runs on
-the CPU only.
-
-Left out: other decoders (one set of column weights for all rows), and GPUs.
+Groups are very uneven (tokens in order put every letter and stop into row 0). On the CPU large ones are multiplied by all threads
+together, the others side by side, each by one thread with packing buffers of its own; the bits are the same either way.
 */
 #pragma once
 
-#include "model.cuh"
-
-UNUSED static void light_params(Model* m) {
-    const Config* c = &m->config;
-    LightRnn* l = &m->light;
-    ParamTable* t = &m->table;
-    int R = c->book.rows, K = c->book.columns, Rp = (int)round_up((size_t)R, 8), Kp = (int)round_up((size_t)K, 8);
-    m->lm_head = -1;
-    l->row_w = params_add_matrix(t, "head.row.w", Rp, c->C, INIT_NORMAL, 0.02f, true);
-    l->row_b = params_add_vector(t, "head.row.b", Rp, INIT_ZERO, 0.0f, c->decay_vectors);
-    l->col_w = params_add_matrix(t, "head.column.w", R * Kp, c->C, INIT_NORMAL, 0.02f, true);
-    l->col_b = params_add_vector(t, "head.column.b", R * Kp, INIT_ZERO, 0.0f, c->decay_vectors);
-    t->rows[l->row_w].live_rows = t->rows[l->row_b].live_rows = R;
-    for (int id = l->col_w; id <= l->col_b; id++) {
-        t->rows[id].live_rows = K, t->rows[id].period = Kp;
-        t->rows[id].scatter = true;
-    }
-}
-
-// Most targets of a position that the buffers are for.
-static int light_targets(const Config* c) { return c->aux.ahead.kind == AHEAD_SHARED && c->aux.ahead.K > 1 ? c->aux.ahead.K : 1; }
-
-UNUSED static void light_plan_activations(Model* m) {
-    const Config* c = &m->config;
-    LightRnn* l = &m->light;
-    Arena* a = &m->activations;
-    size_t K = (size_t)light_targets(c), NK = (size_t)c->B * c->T * K, I = sizeof(int), F = sizeof(float);
-    size_t Rp = round_up((size_t)c->book.rows, 8);
-    arena_add(a, "row ids", &l->row_ids, NK * I);
-    arena_add(a, "item of a target", &l->slot, NK * I);
-    arena_add(a, "item position", &l->item_position, NK * I);
-    arena_add(a, "item ids", &l->item_ids, NK * K * I);
-    arena_add(a, "first item", &l->first, ((size_t)c->book.rows + 1) * I);
-    arena_add(a, "item losses", &l->item_losses, K * NK * F);
-    arena_add(a, "row bias sums", &l->bias_scratch, m->training ? (size_t)device_teams(COLUMN_TEAMS) * Rp * F : 0);
-}
-
-#if GPU_EXECUTION
-static void light_no_gpu(void) { fail("the lightrnn head runs on the CPU only; use --device cpu, or --head dense"); }
-UNUSED static void light_loss(Model*, const Micro*, Targets, float, bool) { light_no_gpu(); }
-UNUSED static void light_probs(Model*, int, float*) { light_no_gpu(); }
-UNUSED static void light_allocate(Model*) { light_no_gpu(); }
-UNUSED static void light_free(Model*) {}
-#else
-// Products of one thread each, for the small groups.
-UNUSED static void light_allocate(Model* m) {
-    LightRnn* l = &m->light;
-    int threads = device_team_count();
-    l->gemm_count = threads;
-    l->gemms = (Gemm*)xcalloc((size_t)threads * sizeof(Gemm));
-    omp_set_num_threads(1);
-    for (int t = 0; t < threads; t++) gemm_init(&l->gemms[t], 0);
-    omp_set_num_threads(threads);
-    omp_set_max_active_levels(1);  // kernels started by one of several threads run in it alone
-}
-
-UNUSED static void light_free(Model* m) {
-    for (int t = 0; t < m->light.gemm_count; t++) gemm_free(&m->light.gemms[t]);
-    free(m->light.gemms);
-}
+#include "lightrnn_memory.cuh"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Rows
@@ -117,43 +59,17 @@ static void light_rows(Model* m, const Micro* micro, Targets targets, float scal
 // ---------------------------------------------------------------------------------------------------------------------
 // Columns
 
-// First of the K rows at `ids` that is ids[k].
-static int light_first_same(const int* ids, int k) {
-    int j = 0;
-    while (ids[j] != ids[k]) j++;
-    return j;
+static Items light_item_lists(const Model* m, int K) {
+    const LightRnn* l = &m->light;
+    return (Items){K,        m->config.book.rows, l->row_of,    l->column_of, l->row_ids, l->slot, l->item_position, l->item_ids,
+                   l->first, l->item_keys,        l->item_order};
 }
 
-// Row of each target, and the items sorted by it. Returns the number of items.
+// Row of each target, and the items sorted by it. Returns the number of items; on a GPU, where the host does not know it, the
+// most that it can be.
 static int light_items(Model* m, const Targets* t, int N) {
-    LightRnn* l = &m->light;
-    int K = t->count, R = m->config.book.rows, *first = l->first;
-    memset(first, 0, ((size_t)R + 1) * sizeof(int));
-    for (int n = 0; n < N; n++) {
-        int* rows = l->row_ids + (size_t)n * K;
-        for (int k = 0; k < K; k++) {
-            int id = target_id(*t, n, k);
-            rows[k] = id < 0 ? -1 : l->row_of[id];
-            if (id >= 0 && light_first_same(rows, k) == k) first[rows[k] + 1]++;
-        }
-    }
-    for (int r = 0; r < R; r++) first[r + 1] += first[r];
-    for (int n = 0; n < N; n++) {
-        const int* rows = l->row_ids + (size_t)n * K;
-        int* slot = l->slot + (size_t)n * K;
-        for (int k = 0; k < K; k++) {
-            int j = light_first_same(rows, k);
-            slot[k] = rows[k] < 0 ? -1 : j < k ? slot[j] : first[rows[k]]++;
-            if (rows[k] < 0) continue;
-            int* cells = l->item_ids + (size_t)slot[k] * K;
-            for (int i = 0; j == k && i < K; i++) cells[i] = -1;
-            l->item_position[slot[k]] = n;
-            cells[k] = l->column_of[target_id(*t, n, k)];
-        }
-    }
-    for (int r = R; r > 0; r--) first[r] = first[r - 1];
-    first[0] = 0;
-    return first[R];
+    Items s = light_item_lists(m, t->count);
+    return items_sort(&s, t, N, m->stream);
 }
 
 // Items begin .. end - 1 of all, and what to do with them
@@ -161,11 +77,36 @@ typedef struct {
     Model* m;
     Targets cells;  // of item 0
     int begin, end, items;
-    floatX *h, *dh;  // (2 N,C)
+    floatX *h, *dh;  // (2 N,C); a GPU looks h up instead
     float scale;
     bool gradient;
 } LightWave;
 
+#if GPU_EXECUTION
+// Where the groups of all waves are cut into tiles.
+static void light_tiles(const Model* m, int items) {
+    const Config* c = &m->config;
+    int wave = light_wave_items(c);
+    group_tiles(m->light.tiles, m->light.first, c->book.rows, GROUPED_M, wave, (items + wave - 1) / wave, m->stream);
+}
+
+// All groups of a wave: losses, dh, and the gradients of Wc and bc.
+static void light_wave(const LightWave* w) {
+    const Model* m = w->m;
+    const Config* c = &m->config;
+    const LightRnn* l = &m->light;
+    int C = c->C, Kp = (int)round_up((size_t)c->book.columns, 8), wave = light_wave_items(c);
+    int tiles = group_tiles_most(c->book.rows, GROUPED_M, wave);
+    Grouped g = {l->tiles + (size_t)(w->begin / wave) * tiles, tiles, l->first, l->item_position, c->book.rows, w->begin, w->end};
+    const floatX* weights = weight(m, l->col_w);
+    grouped_forward(m->logits, m->yf, weights, weight(m, l->col_b), l->lengths, g, C, Kp, m->stream);
+    classifier(m->logits, l->item_losses + w->begin, w->items, targets_from(w->cells, w->begin), w->scale,
+               &m->state->scaler.scale, w->end - w->begin, Kp, Kp, w->gradient, false, m->stream);
+    if (!w->gradient) return;
+    grouped_dinput(w->dh, m->logits, weights, g, C, Kp, m->stream);
+    grouped_dweight(grad(m, l->col_w), grad(m, l->col_b), m->logits, m->yf, g, C, Kp, m->stream);
+}
+#else
 typedef struct {
     int begin, end;  // items
 } LightGroup;
@@ -201,6 +142,7 @@ static void light_group(const LightWave* w, Gemm* gemm, LightGroup g, int row) {
 }
 
 // All groups of a wave. A group of more than a quarter of a thread's share is multiplied by all threads.
+static void light_tiles(const Model*, int) {}
 static void light_wave(const LightWave* w) {
     LightRnn* l = &w->m->light;
     int R = w->m->config.book.rows, threads = omp_get_max_threads() < l->gemm_count ? omp_get_max_threads() : l->gemm_count;
@@ -217,20 +159,13 @@ static void light_wave(const LightWave* w) {
     }
 }
 
+#endif
+
 // dn[n] += dh of its items in the wave
 static void light_spread(const LightWave* w, int N, int K) {
     Model* m = w->m;
-    int C = m->config.C;
-#pragma omp parallel for
-    for (int n = 0; n < N; n++) {
-        const int* slot = m->light.slot + (size_t)n * K;
-        floatX* dn = m->dn + (size_t)n * C;
-        for (int k = 0; k < K; k++) {
-            if (slot[k] < w->begin || slot[k] >= w->end || light_first_same(slot, k) < k) continue;
-            const floatX* dh = w->dh + (size_t)(slot[k] - w->begin) * C;
-            FOR_LANES(i, C) from_float(&dn[i], to_float(dn[i]) + to_float(dh[i]));
-        }
-    }
+    Items s = light_item_lists(m, K);
+    items_spread(m->dn, w->dh, &s, w->begin, w->end, N, m->config.C, m->stream);
 }
 
 // Cross-entropies (row + column) of every target into m->losses; with gradient: dn = gradient of yf, and those of the head's
@@ -238,25 +173,23 @@ static void light_spread(const LightWave* w, int N, int K) {
 UNUSED static void light_loss(Model* m, const Micro* micro, Targets targets, float scale, bool gradient) {
     const Config* c = &m->config;
     LightRnn* l = &m->light;
-    int N = micro->B * micro->T, stride = c->B * c->T, K = targets.count, most = 2 * stride;
+    int N = micro->B * micro->T, stride = c->B * c->T, K = targets.count, most = light_wave_items(c);
     if (K > light_targets(c)) fail("lightrnn head: %d targets a position, but it was made for %d", K, light_targets(c));
     int items = light_items(m, &targets, N);
+    light_tiles(m, items);
     light_rows(m, micro, targets, scale, gradient);
     floatX* idle = m->training ? m->d4 : m->acts.z;  // (N,4C) that nothing uses between forward and backward
     LightWave w = {
         m,       targets_list(l->item_ids, targets.weights, K, K, 1, 0), 0, 0, items, idle, idle + (size_t)most * c->C, scale,
         gradient};
+    if (GPU_EXECUTION) w.cells.live = l->first + c->book.rows;
     for (; w.begin < items; w.begin = w.end) {
         w.end = items - w.begin < most ? items : w.begin + most;
         light_wave(&w);
         if (gradient) light_spread(&w, N, K);
     }
-    for (int k = 0; k < K; k++) {
-        for (int n = 0; n < N; n++) {
-            int slot = l->slot[(size_t)n * K + k];
-            if (slot >= 0) m->losses[(size_t)k * stride + n] += l->item_losses[(size_t)k * items + slot];
-        }
-    }
+    Items lists = light_item_lists(m, K);
+    items_losses(m->losses, stride, l->item_losses, items, &lists, N, m->stream);
 }
 
 // exp(z - max) / sum over n logits, in double.
@@ -267,17 +200,24 @@ static void light_softmax(double* p, const floatX* z, int n) {
     for (int i = 0; i < n; i++) p[i] /= sum;
 }
 
+// logits (out) on the host after row n of yf, of the matrix and bias of these parameters.
+static void light_sample_logits(Model* m, floatX* logits, int n, int matrix, int bias, int out) {
+    int first = n / HEAD_SAMPLE_ROWS * HEAD_SAMPLE_ROWS, C = m->config.C;
+    matmul_forward(&m->gemm, m->logits, m->yf + (size_t)first * C, weight(m, matrix), weight(m, bias), HEAD_SAMPLE_ROWS, C, out,
+                   1.0f, false, m->stream);
+    copy_to_host(logits, m->logits + (size_t)(n - first) * out, (size_t)out * sizeof(floatX));
+}
+
 // probs (V): the normalised next-token distribution after row n of yf, over every cell of the table.
 UNUSED static void light_probs(Model* m, int n, float* probs) {
     const Config* c = &m->config;
     const LightRnn* l = &m->light;
     const Codebook* book = &c->book;
     int R = book->rows, Rp = (int)round_up((size_t)R, 8), Kp = (int)round_up((size_t)book->columns, 8);
-    const floatX* h = m->yf + (size_t)n * c->C;
     floatX *u = (floatX*)xmalloc((size_t)Rp * sizeof(floatX)), *z = (floatX*)xmalloc((size_t)R * Kp * sizeof(floatX));
     double *p_row = (double*)xmalloc((size_t)R * sizeof(double)), *p = (double*)xmalloc((size_t)Kp * sizeof(double));
-    matmul_forward(&m->gemm, u, h, weight(m, l->row_w), weight(m, l->row_b), 1, c->C, Rp, 1.0f, false, m->stream);
-    matmul_forward(&m->gemm, z, h, weight(m, l->col_w), weight(m, l->col_b), 1, c->C, R * Kp, 1.0f, false, m->stream);
+    light_sample_logits(m, u, n, l->row_w, l->row_b, Rp);
+    light_sample_logits(m, z, n, l->col_w, l->col_b, R * Kp);
     light_softmax(p_row, u, R);
     for (int r = 0; r < R; r++) {
         light_softmax(p, z + (size_t)r * Kp, book->length[r]);
@@ -285,4 +225,3 @@ UNUSED static void light_probs(Model* m, int n, float* probs) {
     }
     free(u), free(z), free(p_row), free(p);
 }
-#endif

@@ -36,7 +36,7 @@ UNUSED static void light_tables_plan_activations(Model* m) {
     arena_add(a, "row ids", &l->row_ids, items * I);
     arena_add(a, "item rows", &l->keys, items * I);
     arena_add(a, "item cells", &l->cells, items * K * I);
-    arena_add(a, "item order", &l->order, m->training ? (items + R + 1) * I : 0);
+    arena_add(a, "item order", &l->order, m->training ? (items + R + 2) * I : 0);
     arena_add(a, "row lengths", &l->length, R * I);
     arena_add(a, "item losses", &l->item_losses, K * items * sizeof(float));
     bool biased = m->training && c->decoder == DECODER_LOWRANK;

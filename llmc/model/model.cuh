@@ -76,6 +76,9 @@ typedef struct {
     int *item_position, *item_ids;   // (N K), (N K,K) of the items, sorted by row: position, and cells of the targets in its row
     int* first;                      // (rows + 1) first item of each row
     float *item_losses, *bias_scratch;  // (K,N K); column sums
+    int *item_keys, *item_order;        // GPU: (N K) scratch of the sort
+    int* lengths;                       // GPU: (rows) cells of each row that hold a token
+    struct GroupTile* tiles;            // GPU: of each wave of items (ops/group_by.cuh)
     Gemm* gemms;                        // CPU: one for each thread
     int gemm_count;
 } LightRnn;
@@ -167,6 +170,9 @@ UNUSED static LayerActs layer_acts(const Model* m, int l) {
 // What a norm's backward pass starts from: xhat (LayerNorm) or y itself (RMSNorm).
 UNUSED static const floatX* normed(const floatX* xhat, const floatX* y) { return xhat ? xhat : y; }
 
+// Positions whose whole distribution is computed to sample from one: a GPU's products need rows in eights.
+enum { HEAD_SAMPLE_ROWS = GPU_EXECUTION ? 8 : 1 };
+
 // Rows of logits held at once: few enough that the buffer stays small, enough that the fp32 gradient of the head, read and
 // written once per chunk, costs little beside the products (GPU: 8192 rows; CPU: 512).
 UNUSED static int head_chunk_rows(int N) {
@@ -175,17 +181,18 @@ UNUSED static int head_chunk_rows(int N) {
 }
 
 // Elements of the logits buffer: a chunk of rows of the dense head; of the lightrnn head, a chunk of rows over the table's rows,
-// or a wave of 2 N items over its columns (head_lightrnn.cuh), or a chunk of positions and their items (light_tables.cuh).
+// or a wave of 2 N items over its columns, or all cells after a few positions (head_lightrnn.cuh), or a chunk of positions and their
+// items (light_tables.cuh).
 UNUSED static size_t head_logits(const Config* c, int chunk_rows) {
     if (c->head == HEAD_DENSE) return (size_t)chunk_rows * c->Vp;
     size_t rows = (size_t)chunk_rows * round_up((size_t)c->book.rows, 8);
+    size_t row = round_up((size_t)c->book.columns, 8), columns, sample = HEAD_SAMPLE_ROWS * (size_t)c->book.rows * row;
     if (c->decoder != DECODER_PER_ROW) {
         size_t K = c->aux.ahead.kind == AHEAD_SHARED && c->aux.ahead.K > 1 ? (size_t)c->aux.ahead.K + 1 : 1;
-        size_t columns = K * (size_t)chunk_rows * round_up((size_t)c->book.columns, 8);
-        return rows > columns ? rows : columns;
-    }
-    size_t items = 2 * (size_t)c->B * c->T * round_up((size_t)c->book.columns, 8);
-    return rows > items ? rows : items;
+        columns = K * (size_t)chunk_rows * row, sample = 0;
+    } else columns = 2 * (size_t)c->B * c->T * row;
+    if (rows < columns) rows = columns;
+    return rows > sample ? rows : sample;
 }
 
 // Declares activations in the arena. look at the table in the head of this file.
@@ -240,4 +247,19 @@ UNUSED static void model_plan_parameters(Model* m) {
     arena_add(&m->optimizer, "m", &m->m, n * sizeof(float));
     arena_add(&m->optimizer, "v", &m->v, n * sizeof(float));
     arena_add(&m->optimizer, "unit flags", &m->unit_flags, n / PARAM_UNIT);
+}
+
+// Plans the products of one linear layer with `rows` rows; residual: its output is added to the fp32 stream.
+UNUSED static void plan_linear(Model* m, int rows, int in, int out, bool bias, bool residual) {
+    gemm_plan(&m->gemm, GEMM_FORWARD, rows, in, out, residual || sizeof(floatX) == sizeof(float), bias, residual);
+    if (!m->training) return;
+    gemm_plan(&m->gemm, GEMM_DINPUT, rows, in, out, sizeof(floatX) == sizeof(float), false, false);
+    gemm_plan(&m->gemm, GEMM_DWEIGHT, rows, in, out, true, false, false);
+    gemm_plan(&m->gemm, GEMM_DWEIGHT, rows, in, out, true, false, true);
+}
+
+// The same of a layer that takes N rows chunk by chunk, as heads do.
+UNUSED static void plan_chunks(Model* m, int N, int in, int out, bool bias) {
+    if (N >= m->chunk_rows) plan_linear(m, m->chunk_rows, in, out, bias, false);
+    if (N % m->chunk_rows) plan_linear(m, N % m->chunk_rows, in, out, bias, false);
 }

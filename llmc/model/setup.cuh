@@ -24,15 +24,6 @@ UNUSED static void model_declare(Model* m, Config config, bool training) {
     auxiliary_plan_activations(m);
 }
 
-// The products of one linear layer with `rows` rows; residual: its output is added to the fp32 stream.
-static void plan_linear(Model* m, int rows, int in, int out, bool bias, bool residual) {
-    gemm_plan(&m->gemm, GEMM_FORWARD, rows, in, out, residual || sizeof(floatX) == sizeof(float), bias, residual);
-    if (!m->training) return;
-    gemm_plan(&m->gemm, GEMM_DINPUT, rows, in, out, sizeof(floatX) == sizeof(float), false, false);
-    gemm_plan(&m->gemm, GEMM_DWEIGHT, rows, in, out, true, false, false);
-    gemm_plan(&m->gemm, GEMM_DWEIGHT, rows, in, out, true, false, true);
-}
-
 // Makes the plans for micro-batches of B rows of T tokens; the trainer calls it for every shape it will use.
 UNUSED static void model_plan_shape(Model* m, int B, int T) {
     const Config* c = &m->config;
@@ -41,10 +32,6 @@ UNUSED static void model_plan_shape(Model* m, int B, int T) {
     plan_linear(m, N, C, C, c->bias, true);
     plan_linear(m, N, C, 4 * C, c->bias, false);
     plan_linear(m, N, 4 * C, C, c->bias, true);
-    int last = N % m->chunk_rows;
-    if (N >= m->chunk_rows) plan_linear(m, m->chunk_rows, C, c->Vp, false, false);
-    if (last) plan_linear(m, last, C, c->Vp, false, false);
-    gemm_plan(&m->gemm, GEMM_FORWARD, 8, C, c->Vp, sizeof(floatX) == sizeof(float), false, false);  // samples
     head_plan_shape(m, N);
     auxiliary_plan_shape(m, B, T);
     attention_plan(&m->attention, B, T, c->NH, C / c->NH, m->training);

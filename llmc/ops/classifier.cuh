@@ -5,9 +5,9 @@ The fused classifier: softmax, losses and the gradient of the logits, in place, 
                   dz[v] = scale (W p[v] - sum of the w_k whose y_k = v)
 
 One softmax serves any number of targets: a further target is one gather and one corrected element. Entries that coincide add;
-id -1 is absent and its weight leaves W. Columns V..Vp-1 are padding: outside the softmax, gradient exactly 0. Losses are the
-plain cross-entropies lse - z[y_k] per shifted token, and one of each soft table's row, so the log shows every part of the
-objective without a second pass.
+id -1 is absent and its weight leaves W. Columns V..Vp-1 are padding: outside the softmax, gradient exactly 0; so are
+columns whose logit is -infinity. Losses are the plain cross-entropies lse - z[y_k] per shifted token, and one of each soft
+table's row, so the log shows every part of the objective without a second pass.
 
     bytes per row: read Vp, write Vp elements of floatX (one read: the GPU keeps the row in registers; the CPU in its caches)
 
@@ -125,8 +125,8 @@ template <bool GRADIENT, bool SOFT, int P>
 KERNEL LAUNCH_BOUNDS(1024) classifier_kernel(floatX* logits, float* losses, int loss_stride, Targets targets, float scale,
                                              const float* RESTRICT loss_scale, int rows, int V, int Vp, bool accumulate) {
     TEAM_MEMORY RowList list;
-    int total = SOFT ? targets_total(targets) : targets.count;
-    FOR_ROWS(r, rows) {
+    int total = SOFT ? targets_total(targets) : targets.count, live = targets_rows(targets, rows);
+    FOR_ROWS(r, live) {
         floatX* z = logits + (size_t)r * Vp;
         read_row_list<SOFT>(&list, targets, z, r, total);
         team_barrier();  // keeps the loads of the row behind the list: together they would spill

@@ -48,7 +48,7 @@ KERNEL table_keys_kernel(int* RESTRICT keys, const int* RESTRICT tokens, const i
 }
 
 // One of the two tables: dtable (G,C) fp32 += scatter of dres (N,C) by key_of[tokens (N)], which is in 0..G-1.
-// scratch: 2 N + G ints.
+// scratch: 2 N + G + 1 ints.
 UNUSED static void table_embedding_backward(float* dtable, const floatX* dres, const int* tokens, const int* key_of, int* scratch,
                                             int N, int G, int C, stream_t stream) {
     int *keys = scratch, *order = scratch + N, *first = scratch + 2 * (size_t)N;

@@ -44,6 +44,7 @@ typedef struct {
     int tables;           // of `table` in use
     int first_row;        // position of row 0 in the micro-batch
     const int* position;  // of every row, where they do not follow one another; NULL: first_row + row
+    const int* live;  // one number on the device: how many rows there are, counted from row 0; NULL: all that the host asks for
     SoftTable table[SOFT_TABLES];
 } Targets;
 
@@ -65,6 +66,12 @@ UNUSED static Targets targets_from(Targets t, int row) {
     if (t.position) t.position += row;
     for (int i = 0; i < t.tables; i++) t.table[i].rows += row;
     return t;
+}
+
+// Of `rows` rows that the host asks for, those that there are.
+DEVICE int targets_rows(const Targets& t, int rows) {
+    int left = t.live ? *t.live - t.first_row : rows;
+    return left < rows ? left : rows;
 }
 
 // All entries of a position, absent ones included.
