@@ -140,19 +140,22 @@ tools: $(TOOLS)
 $(TOOLS): data/%: data/%.c $(call stamp,c,$(CC) $(C_FLAGS))
 	$(call run,CC,$(CC) $(C_FLAGS) $(DEPENDENCIES) $< -o $@ $(LDFLAGS) -lpthread -lm)
 
-# Parts of an objective stand on operations that all three precisions test: two on the CPU and one in the emulation are enough for
-# them. They are tested in one program (test/test_objectives.cu), and can be built one by one.
+# Tests that compile the whole model are built together, in test/test_objectives.cu and test/test_models.cu; each can be built alone.
+# Objectives stand on operations that all three precisions test: two on the CPU and one in the emulation are enough for them.
 OBJECTIVE_TESTS := consistency filter heads light_decoders lightrnn smoothing spelling table_embedding
-TEST_CU := $(filter-out $(OBJECTIVE_TESTS),$(patsubst test/test_%.cu,%,$(wildcard test/test_*.cu)))
+MODEL_TESTS := cache choices generate lightrnn_gold mtp
+TEST_CU := $(filter-out $(OBJECTIVE_TESTS) $(MODEL_TESTS),$(patsubst test/test_%.cu,%,$(wildcard test/test_*.cu)))
 # What runs in the emulation: programs that read device memory through copies only
-EMU_TESTS := activation attention cache classifier decode feed gemm model mtp objectives ops optim products
-CHECK_TESTS := $(filter-out cache feed gemm model mtp,$(EMU_TESTS))
-# cache, model and mtp launch no kernel that the others do not, on slices of one allocation, whose edges a sanitizer does not see
-SANITIZE_TESTS := $(filter-out cache model mtp,$(EMU_TESTS))
+EMU_TESTS := activation attention classifier decode feed gemm model models objectives ops optim products
+CHECK_TESTS := $(filter-out feed gemm model models,$(EMU_TESTS))
+# model and models launch no kernel that the others do not, on slices of one allocation, whose edges a sanitizer does not see
+SANITIZE_TESTS := $(filter-out model models,$(EMU_TESTS))
 CPU_PROGRAMS := $(TEST_CU:%=build/test/test_%_fp32) $(patsubst %,build/test/test_%_bf16,$(filter-out reassign,$(TEST_CU))) \
-    $(patsubst %,build/test/test_%_fp16,$(filter-out generate objectives lightrnn_gold plan reassign,$(TEST_CU)))
-EMU_PROGRAMS := $(EMU_TESTS:%=build/test/test_%_emu_bf16) $(foreach p,fp32 fp16,$(patsubst %,build/test/test_%_emu_$p,$(filter-out \
-    cache feed mtp objectives,$(EMU_TESTS)))) build/test/test_lightrnn_emu_fp32 build/test/test_emulation
+    $(patsubst %,build/test/test_%_fp16,$(filter-out feed models objectives plan reassign,$(TEST_CU)))
+# fp16 in the emulation: where a type has instructions, descriptors or a scale of its own
+EMU_PROGRAMS := $(EMU_TESTS:%=build/test/test_%_emu_bf16) \
+    $(patsubst %,build/test/test_%_emu_fp32,$(filter-out feed models objectives,$(EMU_TESTS))) build/test/test_lightrnn_emu_fp32 \
+    $(patsubst %,build/test/test_%_emu_fp16,attention classifier gemm model optim) build/test/test_emulation
 CHECK_PROGRAMS := $(if $(CHECK_CXX),$(CHECK_TESTS:%=build/test/test_%_check_bf16) build/test/test_attention_check_fp32 build/test/test_check \
     build/test/test_budget)
 SANITIZE_PROGRAMS := $(if $(CHECK_CXX),$(SANITIZE_TESTS:%=build/test/test_%_asan_bf16) build/test/test_attention_asan_fp32 \

@@ -111,7 +111,7 @@ wider() { # file, programs...
             echo "$name"
         else
             printf "${name}_%s\n" fp32 bf16 fp16
-            grep -qE "^(EMU|OBJECTIVE)_TESTS := .*\b$name\b" Makefile && printf "${name}_emu_%s\n" bf16 fp32 fp16
+            grep -qE "^(EMU|OBJECTIVE|MODEL)_TESTS := .*\b$name\b" Makefile && printf "${name}_emu_%s\n" bf16 fp32 fp16
             grep -q "^CHECK_TESTS := .*\b$name\b" Makefile && command -v clang++ >/dev/null && echo "${name}_check_bf16"
         fi
     done >"$copy.wider"

@@ -398,9 +398,9 @@ typedef struct {
     Norm norm;
     floatX* qkv;
     float *dwte, *dwpe, *sum;
-} Work;
+} Outcome;
 
-static Work work_with(int threads) {
+static Outcome work_with(int threads) {
     enum { QKV = TN * 3 * TH * TD };
     device_threads(threads);
 #if !GPU_EXECUTION
@@ -408,8 +408,8 @@ static Work work_with(int threads) {
 #endif
     const int* tokens = random_ids("work", TN, TV);
     floatX* dy = buffer_x(normal_values("work", TN * TC, 1.0f), TN * TC);
-    Work w = {norm_problem(TN, TC, true), buffer_x(normal_values("qkv", QKV, 1.0f), QKV),
-              buffer_f(normal_values("e", TV * TC, 1.0f), TV * TC), buffer_f(NULL, TN * TC), buffer_f(NULL, TC)};
+    Outcome w = {norm_problem(TN, TC, true), buffer_x(normal_values("qkv", QKV, 1.0f), QKV),
+                 buffer_f(normal_values("e", TV * TC, 1.0f), TV * TC), buffer_f(NULL, TN * TC), buffer_f(NULL, TC)};
     norm_run(&w.norm, false, false);
     Tables t = device_tables(TN, TD);
     rope(w.qkv, t.cos, t.sin, false, TN, TN, TH, TD, 0);
@@ -421,9 +421,9 @@ static Work work_with(int threads) {
 
 static void threads_agree(void** state) {
     (void)state;
-    Work one = work_with(1);
+    Outcome one = work_with(1);
     for (int threads = 2; threads <= 40; threads = threads < 4 ? threads + 1 : 40) {  // 40 threads: some have no row
-        Work many = work_with(threads), again = work_with(threads);
+        Outcome many = work_with(threads), again = work_with(threads);
         assert_true(same_bits(one.norm.y, many.norm.y, TN * TC));
         assert_true(same_bits(one.norm.xhat, many.norm.xhat, TN * TC));
         assert_true(same_bits(one.norm.rstd, many.norm.rstd, TN));

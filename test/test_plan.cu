@@ -63,10 +63,12 @@ static void attn_product(float* c, int ldc, const float* a, int lda, const float
 #include "budget/lines.h"
 
 // The variants that validate in another precision are not linked.
-#define NO_SIBLING(p)                                                                                                   \
-    extern "C" void SIBLING(ahead_validate, p)(void**, int, char**, const float*, double*) { fail("no sibling here"); } \
-    extern "C" size_t SIBLING(ahead_validation_bytes, p)(int argc, char** argv, int B, bool gpu, int sm_major) {        \
-        return ahead_validation_bytes_plan(argc, argv, B, gpu, sm_major);                                               \
+#define NO_SIBLING(p)                                                                                                      \
+    extern "C" bool SIBLING(ahead_validate, p)(void**, int, char**, const float*, const volatile sig_atomic_t*, double*) { \
+        fail("no sibling here");                                                                                           \
+    }                                                                                                                      \
+    extern "C" size_t SIBLING(ahead_validation_bytes, p)(int argc, char** argv, int B, bool gpu, int sm_major) {           \
+        return ahead_validation_bytes_plan(argc, argv, B, gpu, sm_major);                                                  \
     }
 NO_SIBLING(fp32)
 NO_SIBLING(bf16)

@@ -467,10 +467,10 @@ static void write_shard(void) {
     shard_write(test_path("s_000000.bin"), ids, SHARD_TOKENS);
 }
 
-#define NO_SIBLING(p)                                                                        \
-    extern "C" void SIBLING(ahead_validate, p)(void**, int, char**, const float*, double*) { \
-        fail("no variant but bf16 is here");                                                 \
-    }                                                                                        \
+#define NO_SIBLING(p)                                                                                                      \
+    extern "C" bool SIBLING(ahead_validate, p)(void**, int, char**, const float*, const volatile sig_atomic_t*, double*) { \
+        fail("no variant but bf16 is here");                                                                               \
+    }                                                                                                                      \
     extern "C" size_t SIBLING(ahead_validation_bytes, p)(int, char**, int, bool, int) { return 0; }
 NO_SIBLING(fp32)
 NO_SIBLING(fp16)
