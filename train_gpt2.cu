@@ -52,8 +52,6 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     CHOICE(lightrnn_decoder, "per_row", LIGHTRNN_DECODERS, "column weights of a lightrnn head: each row has its own, all share "   \
            "one set (and the embedding's tables, unless --tie_embedding none), or share one and differ in a low rank")            \
     INT(lightrnn_rank, 0, 0, 256, "directions of each row in --lightrnn_decoder lowrank; try 8")                                  \
-    STRING(codebook_costs, "", "train nothing: measure what every token costs in every row and column, write that file (--resume 1)")\
-    LONG(codebook_costs_tokens, 1048576, 1, INT64_MAX, "tokens of training text to measure on")                                   \
     SECTION("Training")                                                                                                           \
     INT(batch_size, 4, 1, 1048576, "sequences per micro-step (B)")                                                                \
     INT(grad_accumulation_steps, 1, 1, 1048576, "micro-steps per step")                                                           \
@@ -154,6 +152,8 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     INT(keep_checkpoints, 2, 0, 1000000, "newest checkpoints that are kept; 0 = all")                                             \
     CHOICE(resume, "0", "0|1|auto", "continue from the newest checkpoint in --output_dir: no, yes, if there is one")              \
     STRING(results, "", "append one line per finished run to this table; empty = results.tsv in --output_dir's parent")           \
+    STRING(codebook_costs, "", "train nothing: measure what every token costs in every row and column, write that file (--resume 1)")\
+    LONG(codebook_costs_tokens, 1048576, 1, INT64_MAX, "tokens of training text to measure on")                                   \
     SECTION("Samples")                                                                                                            \
     INT(sample_every, 0, 0, 1000000000, "steps between samples, and one at the end; 0 = none")                                    \
     INT(sample_tokens, 64, 1, 65536, "tokens per sample")                                                                         \

@@ -1,5 +1,6 @@
 /*
-The LightRNN head by its definition, in double: a softmax over the rows and, per target, one over the cells of its row. Needs tiny_light.h.
+The LightRNN head by its definition, in double: a softmax over the rows and, per target, one over the cells of its row. Needs
+tiny_light.h.
 */
 #pragma once
 

@@ -13,7 +13,7 @@ one rounding to floatX, and by nothing else. Widths that are no multiple of PACK
 #include "llmc/ops/norm.cuh"
 #include "llmc/ops/rope.cuh"
 
-static const Lookup NO_LOOKUP = {NULL, NULL, NULL, 0};
+static const Lookup NO_LOOKUP = {};
 static const double EPS = 4e-7;  // fp32 arithmetic, relative to the sum of the magnitudes of what is added
 
 // Stable order of positions by token id, as the loader makes it; host memory that the buffers own.
@@ -118,7 +118,8 @@ static void golden_embedding(void** state) {
             N = B * T;
         size_t n = (size_t)N * C;
         int* ids = buffer_i(gold_ints(g, "ids"), N);
-        Lookup lookup = {ids, buffer_x(gold_floats(g, "wte"), (size_t)Vp * C), buffer_x(gold_floats(g, "wpe"), (size_t)T * C), T};
+        Lookup lookup = {ids, buffer_x(gold_floats(g, "wte"), (size_t)Vp * C), buffer_x(gold_floats(g, "wpe"), (size_t)T * C), T,
+                         0};
         float* x = buffer_f(NULL, n);
         norm_forward(buffer_x(NULL, n), NULL, buffer_f(NULL, N), x, NULL, NULL, lookup, N, C, 0);
         gold_check(g, "y", host_f(x, n), PRECISION);
@@ -272,7 +273,7 @@ static void norm_lookup(void** state) {
         float *sum = host_values(N * C), *x = buffer_f(NULL, N * C);
         for (int j = 0; j < N * C; j++) sum[j] = wte[ids[j / C] * C + j % C] + (positions ? wpe[j / C % T * C + j % C] : 0.0f);
         plain.x = buffer_f(sum, N * C);
-        Lookup lookup = {buffer_i(ids, N), buffer_x(wte, V * C), positions ? buffer_x(wpe, T * C) : NULL, T};
+        Lookup lookup = {buffer_i(ids, N), buffer_x(wte, V * C), positions ? buffer_x(wpe, T * C) : NULL, T, 0};
         norm_forward(ours.y, ours.xhat, ours.rstd, x, ours.w, ours.b, lookup, N, C, 0);
         norm_forward(plain.y, plain.xhat, plain.rstd, plain.x, plain.w, plain.b, NO_LOOKUP, N, C, 0);
         assert_true(same_bits(x, plain.x, N * C));

@@ -43,7 +43,6 @@ refused '--gpu h100 has no effect without --dry_run' --gpu h100
 refused '--gpu h100 plans for another device than --device cpu' --gpu h100 --dry_run
 refused '--gpu cpu plans for another device than --device cuda' --gpu cpu --device cuda --dry_run
 refused 'expected one of auto, rtx4090' --gpu a200 --dry_run
-refused 'lightrnn runs on the CPU only' --device cuda --head lightrnn --dry_run
 
 # A GPU's run in bf16 that validates in fp32, on the emulated card: it says what memory is gone. Guard zones, which only that build has,
 # are 30 kB.

@@ -29,7 +29,7 @@ int main(void) {
            *w = elements(C), *b = elements(C);
     float *x = floats(N * C), *rstd = floats(N), *scratch = floats((size_t)COLUMN_TEAMS * 2 * C), *dw = floats(4 * C),
           *db = floats(C);
-    Lookup none = {NULL, NULL, NULL, 1};
+    Lookup none = {NULL, NULL, NULL, 1, 0};
     BENCH_TIME(t, REPEATS, norm_forward(y, xhat, rstd, x, w, b, none, N, C, 0));
     bench_row("layernorm forward", "1024 x 768", t, NC * (F + 2 * X), BENCH_BYTES);
     BENCH_TIME(t, REPEATS, norm_backward(dres, dw, db, scratch, dy, xhat, rstd, w, N, C, true, true, 0));

@@ -95,6 +95,17 @@ static void flags_lines(FlagTable* table, char* text, const char* name, int dept
     }
 }
 
+// Flags in a text: those at their default count as left out, so that a text which names every flag (flags.txt of a run) can be
+// given again.
+static void flags_of_file(FlagTable* table, char* text, const char* name, int depth) {
+    unsigned char before[FLAGS_MAX];
+    memcpy(before, table->set, sizeof(before));
+    flags_lines(table, text, name, depth);
+    for (int i = 0; i < table->count; i++) {
+        if (table->set[i] && !before[i]) table->set[i] = !flag_is_default(table, i);
+    }
+}
+
 static void flags_file(FlagTable* table, const char* path, FlagPlace place, int depth) {
     if (!*path) flag_error(place, "\"@\" needs a file name: @scripts/presets/NAME.txt");
     if (depth >= FLAGS_NESTING) flag_error(place, "@%s: files of flags name each other more than %d deep", path, FLAGS_NESTING);
@@ -106,7 +117,7 @@ static void flags_file(FlagTable* table, const char* path, FlagPlace place, int 
     char* text = file_read(full.data, 1 << 20, &size);
     if (!text) flag_error(place, "@%s: cannot read this file of flags: %s", full.data, strerror(errno));
     if (strlen(text) != size) flag_error(place, "@%s: not a text file of flags (it holds a zero byte)", full.data);
-    flags_lines(table, text, full.data, depth + 1);
+    flags_of_file(table, text, full.data, depth + 1);
     free(text);
     text_free(&full);
 }
@@ -170,15 +181,9 @@ UNUSED static void flags_parse(FlagTable* table, int argc, char** argv) {
     flags_tokens(table, argc - 1, argv + 1, place, 0);
 }
 
-// Reads what flags_text wrote (the flags inside a checkpoint); `name` is what messages call it. As such text names every flag,
-// only those that differ from their default count as set.
+// Reads what flags_text wrote (the flags inside a checkpoint); `name` is what messages call it.
 UNUSED static void flags_parse_text(FlagTable* table, const char* text, const char* name) {
-    unsigned char before[FLAGS_MAX];
-    memcpy(before, table->set, sizeof(before));
     char* copy = text_copy(text);
-    flags_lines(table, copy, name, 0);
+    flags_of_file(table, copy, name, 0);
     free(copy);
-    for (int i = 0; i < table->count; i++) {
-        if (table->set[i] && !before[i]) table->set[i] = !flag_is_default(table, i);
-    }
 }

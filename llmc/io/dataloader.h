@@ -25,8 +25,7 @@ Left out: a deeper ring of batches. A batch of 16,384 tokens takes 0.04 ms, sort
 
 #include <pthread.h>
 
-enum { LOOK_AHEAD_MAX = 8 };  // the end-of-shard rule keeps this many tokens for targets, whatever is used
-enum { LOADER_LOST = -2 };    // the shard is not there any more
+enum { LOOK_AHEAD_MAX = 8, LOADER_LOST = -2 };  // tokens kept for targets at a shard's end, whatever is used; it is gone
 
 typedef struct {
     uint32_t shard;     // index in the list sorted by name

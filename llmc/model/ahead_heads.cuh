@@ -183,7 +183,7 @@ static ProjRows proj_rows(const Model* m, int N) {
 static ProjRows proj_forward(Model* m, int k, int N) {
     int C = m->config.C, inner = ahead_inner(C);
     ProjRows p = proj_rows(m, N);
-    Lookup none = {NULL, NULL, NULL, 1};
+    Lookup none = {NULL, NULL, NULL, 1, 0};
     matmul_forward(&m->gemm, p.u, m->yf, weight(m, m->ahead.a[k]), (const floatX*)NULL, N, C, inner, 1.0f, false, m->stream);
     silu_forward(p.a, p.u, (size_t)N * inner, m->stream);
     widen(m->x, m->yf, (size_t)N * C, m->stream);

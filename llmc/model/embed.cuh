@@ -14,7 +14,7 @@ checkpoint has it, and one that was trained with other cells is refused.
 
 #include "model.cuh"
 
-static const Lookup no_lookup = {NULL, NULL, NULL, 1};
+static const Lookup no_lookup = {NULL, NULL, NULL, 1, 0};
 
 UNUSED static void embed_params(Model* m) {
     const Config* c = &m->config;
@@ -92,7 +92,7 @@ UNUSED static void cells_upload(Model* m) {
 UNUSED static Lookup embed_forward(Model* m, const int* tokens, int B, int T) {
     const floatX* wpe = weight(m, m->wpe);
     if (wpe && m->cache.mode == CACHE_STEP) wpe += (size_t)m->cache.position * m->config.C;
-    if (m->config.embedding == EMBEDDING_DENSE) return (Lookup){tokens, weight(m, m->wte), wpe, T};
+    if (m->config.embedding == EMBEDDING_DENSE) return (Lookup){tokens, weight(m, m->wte), wpe, T, 0};
     TableEmbedding e = {m->light.row_of, m->light.column_of, weight(m, m->light.rows), weight(m, m->light.columns), wpe, T};
     table_embedding(m->x, tokens, e, B * T, m->config.C, m->stream);
     return no_lookup;

@@ -47,13 +47,12 @@ UNUSED static void light_plan_activations(Model* m) {
     arena_add(a, "first item", &l->first, ((size_t)c->book.rows + 1) * I);
     arena_add(a, "item losses", &l->item_losses, K * NK * F);
     arena_add(a, "row bias sums", &l->bias_scratch, m->training ? (size_t)device_teams(COLUMN_TEAMS) * Rp * F : 0);
-#if GPU_EXECUTION
-    size_t waves = (K + 1) / 2, tiles = waves * (size_t)group_tiles_most(c->book.rows, GROUPED_M, light_wave_items(c));
+    if (!planning.gpu) return;
+    size_t waves = (K + 1) / 2, tiles = waves * (size_t)group_tiles_most(c->book.rows, GROUP_TILE, light_wave_items(c));
     arena_add(a, "item keys", &l->item_keys, NK * I);
     arena_add(a, "item order", &l->item_order, NK * I);
     arena_add(a, "row lengths", &l->lengths, (size_t)c->book.rows * I);
     arena_add(a, "item tiles", &l->tiles, tiles * sizeof(GroupTile));
-#endif
 }
 
 // CPU: products of one thread each, for the small groups.

@@ -181,8 +181,8 @@ UNUSED static int head_chunk_rows(int N) {
 }
 
 // Elements of the logits buffer: a chunk of rows of the dense head; of the lightrnn head, a chunk of rows over the table's rows,
-// or a wave of 2 N items over its columns, or all cells after a few positions (head_lightrnn.cuh), or a chunk of positions and their
-// items (light_tables.cuh).
+// or a wave of 2 N items over its columns, or all cells after a few positions (head_lightrnn.cuh), or a chunk of positions and
+// their items (light_tables.cuh).
 UNUSED static size_t head_logits(const Config* c, int chunk_rows) {
     if (c->head == HEAD_DENSE) return (size_t)chunk_rows * c->Vp;
     size_t rows = (size_t)chunk_rows * round_up((size_t)c->book.rows, 8);

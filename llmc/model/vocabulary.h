@@ -78,9 +78,6 @@ UNUSED static void vocabulary_from_flags(const FlagTable* flags, Config* c) {
         usage_error("--table_size %d, but %s has %d columns; leave --table_size out", columns, path, c->book.columns);
     }
     decoder_from_flags(flags, c);
-    if (planning.gpu && c->head == HEAD_LIGHTRNN) {
-        usage_error("--dry_run plans a lightrnn head on the CPU only; add --device cpu");
-    }
     bool both_light = c->head == HEAD_LIGHTRNN && c->embedding == EMBEDDING_LIGHTRNN;
     c->tied = both_light && c->decoder == DECODER_SHARED && strcmp(tie, "none");
 }

@@ -33,7 +33,7 @@ group in dweight over blocks (a second pass over fp32 partials; with tokens in o
 
 #if GPU_EXECUTION
 
-enum { GROUPED_M = 64, GROUPED_N = 128, GROUPED_K = 64 / sizeof(floatX), GROUPED_STAGES = 3, GROUPED_THREADS = 128 };
+enum { GROUPED_M = GROUP_TILE, GROUPED_N = 128, GROUPED_K = 64 / sizeof(floatX), GROUPED_STAGES = 3, GROUPED_THREADS = 128 };
 enum { GROUPED_SUMS = GROUPED_M * GROUPED_N / GROUPED_THREADS };
 // Elements of a stage's tile of a factor that gives the result SPAN rows or columns
 #define GROUPED_TILE(ACROSS, SPAN) ((ACROSS) ? GROUPED_K * ((SPAN) + PACK) : (SPAN) * (GROUPED_K + PACK))

@@ -89,6 +89,7 @@ UNUSED static void group_order(int* order, int* first, const int* keys, int N, i
     LAUNCH(group_first_kernel, 1, WARP, stream)(first, G);
     LAUNCH(group_order_kernel, G, WARP, stream)(order, first, keys, N, G);
 #else
+    if (planning.walks) return;
     memset(first, 0, ((size_t)G + 1) * sizeof(int));
     for (int n = 0; n < N; n++) {
         if (keys[n] >= 0) first[keys[n] + 1]++;
@@ -102,7 +103,7 @@ UNUSED static void group_order(int* order, int* first, const int* keys, int N, i
 #endif
 }
 
-#if GPU_EXECUTION
+enum { GROUP_TILE = 64 };  // most entries of a tile
 typedef struct alignas(16) GroupTile {
     int group, first, count;  // entries first .. first + count - 1 of the order
     int unused;
@@ -111,6 +112,7 @@ typedef struct alignas(16) GroupTile {
 // Tiles in the list of one wave.
 UNUSED static int group_tiles_most(int G, int size, int wave) { return wave / size + (G < wave ? G : wave); }
 
+#if GPU_EXECUTION
 // One warp writes the list of a wave.
 KERNEL group_tiles_kernel(GroupTile* RESTRICT tiles, const int* RESTRICT first, int G, int size, int wave, int waves, int most) {
     FOR_ROWS(w, waves) {
