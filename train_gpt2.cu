@@ -375,7 +375,9 @@ extern "C" bool PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** 
     return validate(&e->model, &e->val, e->model.config.B, T, e->o.val_tokens, stop, means);
 }
 typedef bool SiblingValidate(void**, int, char**, const float*, const volatile sig_atomic_t*, double*);
-extern "C" SiblingValidate SIBLING(ahead_validate, fp32), SIBLING(ahead_validate, bf16), SIBLING(ahead_validate, fp16);
+extern "C" SiblingValidate SIBLING(ahead_validate, fp32);
+extern "C" SiblingValidate SIBLING(ahead_validate, bf16);
+extern "C" SiblingValidate SIBLING(ahead_validate, fp16);
 
 extern "C" size_t SIBLING(ahead_validation_bytes, fp32)(int, char**, int, bool, int);
 extern "C" size_t SIBLING(ahead_validation_bytes, bf16)(int, char**, int, bool, int);

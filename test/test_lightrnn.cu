@@ -23,12 +23,6 @@ whole distribution, finite differences, and rows that nothing hits. What is on t
 // clang-format on
 DEFINE_OPTIONS(OPTIONS)
 
-#ifdef EMU_CHECK
-enum { BRIEF = 1, PASSES = 1 };  // that build takes tens of times as long: every kernel, in fewer cases
-#else
-enum { BRIEF = 0, PASSES = 2 };
-#endif
-
 static void put_x(floatX* device, const float* values, size_t n) {
     floatX* host = (floatX*)xmalloc(n * sizeof(floatX));
     for (size_t i = 0; i < n; i++) from_float(&host[i], values[i]);

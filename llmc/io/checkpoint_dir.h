@@ -4,7 +4,7 @@ because it appeared by rename; *.ckpt.tmp is what a killed run left and is never
 */
 #pragma once
 
-#include "checkpoint_read.h"
+#include "checkpoint.h"
 
 #include <dirent.h>
 

@@ -15,7 +15,7 @@ named below. Tried and dropped: taking the flags from the file (the line of a ru
 #pragma once
 
 #include "../base/flags.h"
-#include "../io/checkpoint_read.h"
+#include "../io/checkpoint.h"
 #include "setup.cuh"
 
 // Model flags that need not be equal as text: sizes, which the Config and the shapes tell, and what tensors tell.

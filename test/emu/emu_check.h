@@ -66,11 +66,23 @@ EMU_PLAIN static void emu_cells_addressable(EmuCell* cells, size_t bytes) {
     memset((void*)cells, 0, (bytes + 1) / 2 * sizeof(EmuCell));
     for (size_t i = 0; i < (bytes + 1) / 2; i++) cells[i].addressable = 1;
 }
+// Not addressable any more. Whole pages go back to the system: a test that allocates anew for each case would fill memory.
+static void emu_cells_gone(EmuCell* cells, size_t count) {
+    uintptr_t from = (uintptr_t)cells, first = (from + 4095) & ~(uintptr_t)4095,
+              last = (uintptr_t)(cells + count) & ~(uintptr_t)4095;
+    size_t head = count, tail = count;  // cells before, and from, those that lie in whole pages
+    if (first < last) {
+        madvise((void*)first, last - first, MADV_DONTNEED);
+        head = (first - from + sizeof(EmuCell) - 1) / sizeof(EmuCell), tail = (last - from) / sizeof(EmuCell);
+    }
+    for (size_t i = 0; i < head; i++) cells[i].addressable = 0;
+    for (size_t i = tail; i < count; i++) cells[i].addressable = 0;
+}
 // An allocation begins or ends.
 EMU void emu_check_live(const void* p, size_t bytes, bool live) {
     if (!emu_checker.device) emu_checker.device = emu_cells(EMU_ARENA / 2);
     if (live) emu_cells_addressable(emu_cell(p), bytes);
-    for (size_t i = 0; !live && i < (bytes + 1) / 2; i++) emu_cell(p)[i].addressable = 0;
+    else emu_cells_gone(emu_cell(p), (bytes + 1) / 2);
 }
 // As if never written.
 EMU void emu_check_forget(const void* p, size_t bytes) {
