@@ -32,9 +32,11 @@ ANY = 1 << 30
 LAUNCHED_WITH = {"step_finish_kernel": 1024, "column_sum_kernel": 1024}
 USUAL_THREADS = 256
 
-# Bytes of stack a thread may have, where not 0. step_finish: one team, once a step. The others hold a row of logits in 64
-# registers, all that 1,024 threads leave them: one to four words beside the 112 bytes of the row they read and write.
-STACK = {"step_finish_kernel": 256, "classifier_kernel<1,1,*": 32, "classifier_kernel*": 8, "consistency_kernel*": 16}
+# Bytes of stack a thread may have, where not 0. step_finish: one team, once a step; attention_decode: once a layer and generated
+# token. The others hold a row of logits in 64 registers, all that 1,024 threads leave them: one to four words beside the 112 bytes of
+# the row they read and write.
+STACK = {"step_finish_kernel": 256, "classifier_kernel<?,1,*": 16, "classifier_kernel*": 8, "consistency_kernel*": 16,
+         "attention_decode_kernel": 8}
 
 # By kernel: are 128-bit loads and stores wanted; how many narrower ones each may bring along (row statistics, ids); resident
 # threads per multiprocessor that the registers must allow; how many scalars are loaded besides. A layer norm's backward pass

@@ -125,8 +125,9 @@ template <bool GRADIENT, bool SOFT, int P>
 KERNEL LAUNCH_BOUNDS(1024) classifier_kernel(floatX* logits, float* losses, int loss_stride, Targets targets, float scale,
                                              const float* RESTRICT loss_scale, int rows, int V, int Vp, bool accumulate) {
     TEAM_MEMORY RowList list;
-    int total = SOFT ? targets_total(targets) : targets.count, live = targets_rows(targets, rows);
-    FOR_ROWS(r, live) {
+    int total = SOFT ? targets_total(targets) : targets.count;
+    FOR_ROWS(r, rows) {
+        if (targets_no_row(targets, r)) continue;
         floatX* z = logits + (size_t)r * Vp;
         read_row_list<SOFT>(&list, targets, z, r, total);
         team_barrier();  // keeps the loads of the row behind the list: together they would spill

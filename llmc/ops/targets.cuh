@@ -68,11 +68,8 @@ UNUSED static Targets targets_from(Targets t, int row) {
     return t;
 }
 
-// Of `rows` rows that the host asks for, those that there are.
-DEVICE int targets_rows(const Targets& t, int rows) {
-    int left = t.live ? *t.live - t.first_row : rows;
-    return left < rows ? left : rows;
-}
+// Is row r one that only the host asks for? Read for each row: kept in a register, the limit would spill the classifier's row.
+DEVICE bool targets_no_row(const Targets& t, int r) { return t.live && t.first_row + r >= *t.live; }
 
 // All entries of a position, absent ones included.
 DEVICE int targets_total(const Targets& t) {
