@@ -61,6 +61,7 @@ static void attn_product(float* c, int ldc, const float* a, int lda, const float
 #include "train_gpt2.cu"
 
 #include "budget/lines.h"
+#include "quiet.h"
 
 // The variants that validate in another precision are not linked.
 #define NO_SIBLING(p)                                                                                                      \
@@ -88,14 +89,6 @@ static Trainer* trainer(const char* flags) {
     t->argc = argc, t->argv = argv;
     flags_parse(&t->flags, argc, argv);
     return t;
-}
-
-static int quiet(int before) {
-    fflush(stdout);
-    if (before >= 0) return dup2(before, STDOUT_FILENO), close(before), -1;
-    int keep = dup(STDOUT_FILENO), nowhere = open("/dev/null", O_WRONLY);
-    dup2(nowhere, STDOUT_FILENO), close(nowhere);
-    return keep;
 }
 
 static PlannedRun planned(Trainer* t) {

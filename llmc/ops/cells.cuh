@@ -74,6 +74,21 @@ DEVICE CellDirections cell_directions(CellRank low, int item, int row, int first
     return d;
 }
 
+// out (width) += sum over the directions of an item in `row` of factor * w. Rounded once per CELL_RANK of them.
+DEVICE void cell_directions_add(floatX* out, CellRank low, int item, int row, int width) {
+    for (int first = 0; first < low.rank; first += CELL_RANK) {
+        CellDirections d = cell_directions(low, item, row, first, width);
+        FOR_LANES(i, width / PACK) {
+            Vec a = load((const floatX*)out, (size_t)i);
+            UNROLL for (int u = 0; u < CELL_RANK; u++) {
+                Vec b = load(d.w[u], (size_t)i);
+                FOR_PACK(k) a.v[k] = fmaf(d.factor[u], b.v[k], a.v[k]);
+            }
+            store(out, (size_t)i, a);
+        }
+    }
+}
+
 // z (N K,Kp), which may be y when K is 1; length (R): cells of each row.
 KERNEL cell_logits_kernel(floatX* z, const floatX* y, const floatX* RESTRICT shift, const int* RESTRICT keys,
                           const int* RESTRICT length, CellRank low, int items, int K, int R, int Kp) {
@@ -86,17 +101,7 @@ KERNEL cell_logits_kernel(floatX* z, const floatX* y, const floatX* RESTRICT shi
             FOR_PACK(k) a.v[k] = i * PACK + k < live ? a.v[k] + b.v[k] : row < R ? -INFINITY : 0.0f;
             store(out, (size_t)i, a);
         }
-        for (int first = 0; row < R && first < low.rank; first += CELL_RANK) {
-            CellDirections d = cell_directions(low, item, row, first, Kp);
-            FOR_LANES(i, Kp / PACK) {
-                Vec a = load((const floatX*)out, (size_t)i);
-                UNROLL for (int u = 0; u < CELL_RANK; u++) {
-                    Vec b = load(d.w[u], (size_t)i);
-                    FOR_PACK(k) a.v[k] = fmaf(d.factor[u], b.v[k], a.v[k]);
-                }
-                store(out, (size_t)i, a);
-            }
-        }
+        if (row < R) cell_directions_add(out, low, item, row, Kp);
     }
 }
 
@@ -134,18 +139,7 @@ KERNEL cell_spread_kernel(floatX* dx, CellRank low, const int* RESTRICT keys, in
     FOR_ROWS(n, N) {
         floatX* out = dx + (size_t)n * width;
         for (int item = n * K; item < n * K + K; item++) {
-            int row = keys[item];
-            for (int first = 0; row < R && first < low.rank; first += CELL_RANK) {
-                CellDirections d = cell_directions(low, item, row, first, width);
-                FOR_LANES(i, width / PACK) {
-                    Vec a = load((const floatX*)out, (size_t)i);
-                    UNROLL for (int u = 0; u < CELL_RANK; u++) {
-                        Vec b = load(d.w[u], (size_t)i);
-                        FOR_PACK(k) a.v[k] = fmaf(d.factor[u], b.v[k], a.v[k]);
-                    }
-                    store(out, (size_t)i, a);
-                }
-            }
+            if (keys[item] < R) cell_directions_add(out, low, item, keys[item], width);
         }
     }
 }

@@ -17,6 +17,7 @@ What a kernel moves is the sum over regions of its reads and writes, but
 #include "train_gpt2.cu"
 
 #include "test/child.h"
+#include "test/quiet.h"
 
 enum { RUN_STEPS = 4, RUN_MICROS = 4 };
 
@@ -98,15 +99,6 @@ static void name_memory(Trainer* t) {
     for (int i = 0; i < 2; i++) emu_region("tokens", t->train.device[i], t->train.bytes);
     emu_region("attention workspace", m->attention.workspace, m->attention.workspace_bytes);
     emu_budget.alias = t->train.device[1], emu_budget.target = t->train.device[0], emu_budget.alias_bytes = t->train.bytes;
-}
-
-// What the trainer prints is of no interest here.
-static int quiet(int before) {
-    fflush(stdout);
-    if (before >= 0) return dup2(before, STDOUT_FILENO), close(before), -1;
-    int keep = dup(STDOUT_FILENO), nowhere = open("/dev/null", O_WRONLY);
-    dup2(nowhere, STDOUT_FILENO), close(nowhere);
-    return keep;
 }
 
 static Trainer* trainer(const char* flags) {
