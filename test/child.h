@@ -1,5 +1,6 @@
 /*
 Runs a function in a child process and catches what it prints and how it ends: for code that leaves through exit().
+What the parent registered to run at its own end (CUDA's, a sanitizer's) does not run in the child: a GPU cannot be used after fork.
 
     int rc = run_child(function, argument);      exit code, or -signal
     child_output                                 stdout and stderr together
@@ -20,6 +21,12 @@ A temporary folder for files: test_dir() gives its path (made on first use), rem
 
 static char child_output[65536];
 
+static void leave_child(int status, void* unused) {
+    (void)unused;
+    fflush(NULL);
+    _exit(status);
+}
+
 __attribute__((unused)) static int run_child(void (*function)(const void*), const void* argument) {
     int ends[2], status = 0;
     fflush(stdout);
@@ -27,6 +34,7 @@ __attribute__((unused)) static int run_child(void (*function)(const void*), cons
     if (pipe(ends)) fail_msg("pipe failed");
     pid_t pid = fork();
     if (pid == 0) {
+        on_exit(leave_child, NULL);  // the first to run of all that is registered
         dup2(ends[1], STDOUT_FILENO);
         dup2(ends[1], STDERR_FILENO);
         close(ends[0]);
