@@ -198,7 +198,7 @@ DEVICE uint32_t floats_to_word(float low, float high, fp16*) {
 template <class T>
 DEVICE float2 word_to_floats(uint32_t word, T*) {
     T pair[2];
-    memcpy(pair, &word, 4);
+    memcpy((void*)pair, &word, 4);
     return make_float2(to_float(pair[0]), to_float(pair[1]));
 }
 template <class T>
