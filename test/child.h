@@ -1,6 +1,6 @@
 /*
 Runs a function in a child process and catches what it prints and how it ends: for code that leaves through exit().
-What the parent registered to run at its own end (CUDA's, a sanitizer's) does not run in the child: a GPU cannot be used after fork.
+On a GPU, which a forked process cannot use, what CUDA registered in the parent to run at the end does not run in the child.
 
     int rc = run_child(function, argument);      exit code, or -signal
     child_output                                 stdout and stderr together
@@ -21,11 +21,13 @@ A temporary folder for files: test_dir() gives its path (made on first use), rem
 
 static char child_output[65536];
 
+#ifdef __CUDACC__
 static void leave_child(int status, void* unused) {
     (void)unused;
     fflush(NULL);
     _exit(status);
 }
+#endif
 
 __attribute__((unused)) static int run_child(void (*function)(const void*), const void* argument) {
     int ends[2], status = 0;
@@ -34,7 +36,9 @@ __attribute__((unused)) static int run_child(void (*function)(const void*), cons
     if (pipe(ends)) fail_msg("pipe failed");
     pid_t pid = fork();
     if (pid == 0) {
+#ifdef __CUDACC__
         on_exit(leave_child, NULL);  // the first to run of all that is registered
+#endif
         dup2(ends[1], STDOUT_FILENO);
         dup2(ends[1], STDERR_FILENO);
         close(ends[0]);

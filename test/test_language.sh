@@ -6,9 +6,13 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 . test/report.sh
 
-headers=$(find llmc -name '*.cuh' | sort)
-for header in $headers; do
-    said=$(echo "#include \"$header\"" | ${CXX:-g++} -std=c++17 -x c++ -fsyntax-only -Wall -DAHEAD_EMU -DPRECISION=1 -I. -Itest/emu - 2>&1)
-    if [ -z "$said" ]; then pass; else fail "$header: $(grep -m 3 -E 'error|warning' <<<"$said" | tr '\n' ';')"; fi
-done
+check() { # header: `ok`, or the header and what the compiler says
+    local said
+    said=$(echo "#include \"$1\"" | ${CXX:-g++} -std=c++17 -x c++ -fsyntax-only -Wall -DAHEAD_EMU -DPRECISION=1 -I. -Itest/emu - 2>&1)
+    if [ -z "$said" ]; then echo ok; else echo "$1: $(grep -m 3 -E 'error|warning' <<<"$said" | tr '\n' ';')"; fi
+}
+export -f check
+while read -r line; do
+    if [ "$line" = ok ]; then pass; else fail "$line"; fi
+done < <(find llmc -name '*.cuh' | sort | xargs -P "$(nproc)" -I {} bash -c 'check {}')
 finish
