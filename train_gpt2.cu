@@ -98,6 +98,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     STRING(ngram_path, "", "table of data/build_ngram")                                                                           \
     INT(ngram_k, 16, 1, 32, "likeliest followers that are used")                                                                  \
     CHOICE(cocont_mode, "topk", "topk|cc", "the followers alone, or CoCoNT's estimator: with the target, right in expectation")   \
+    CHOICE(cocont_mass, "rows", "rows|exact", "of a lightrnn head: the followers' rows alone, or the followers as words")         \
     FLOAT(cocont_gamma, 1.5, 1.000001, 1000, "the gamma of --cocont_mode cc")                                                     \
     STRING(cocont_positions, "all", "all, or first:N: only the first N positions of a sequence")                                  \
     INT(cocont_rampup_steps, 0, 0, 1000000000, "steps in which the share rises from 0")                                           \

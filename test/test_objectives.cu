@@ -37,6 +37,11 @@ namespace test_light_decoders {
 }
 #undef TEST
 #undef OPTIONS
+namespace test_light_mass {
+#include "test_light_mass.cu"
+}
+#undef TEST
+#undef OPTIONS
 namespace test_lightrnn {
 #include "test_lightrnn.cu"
 }
@@ -57,8 +62,8 @@ namespace test_table_embedding {
 }
 
 int main(void) {
-    int failed = test_consistency::main() + test_filter::main() + test_light_decoders::main() + test_lightrnn::main() +
-                 test_smoothing::main() + test_spelling::main() + test_table_embedding::main();
+    int failed = test_consistency::main() + test_filter::main() + test_light_decoders::main() + test_light_mass::main() +
+                 test_lightrnn::main() + test_smoothing::main() + test_spelling::main() + test_table_embedding::main();
 #ifndef EMU_CHECK
     failed += test_heads::main();
 #endif

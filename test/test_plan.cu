@@ -83,6 +83,8 @@ static Trainer* trainer(const char* flags) {
     int argc = 1;
     argv[0] = (char*)"train_gpt2cu";
     snprintf(line, sizeof(line), "%s --input_bin %s --input_val_bin %s", flags, test_path("s_*.bin"), test_path("s_*.bin"));
+    if (strstr(flags, "--use_cocont"))
+        snprintf(line + strlen(line), sizeof(line) - strlen(line), " --ngram_path %s", test_path("ngrams"));
     for (char* word = strtok(text_copy(line), " "); word; word = strtok(NULL, " ")) argv[argc++] = word;
     Trainer* t = (Trainer*)xcalloc(sizeof(Trainer));
     t->flags = options_table(&t->o);
@@ -112,6 +114,9 @@ static void check_memory(const char* flags) {
     open_run(t);
     size_t found = counted_bytes - start + 2 * loader_buffer_bytes(&t->train.loader);  // batches are where the loader made them
     if (t->has_val) found += 2 * loader_buffer_bytes(&t->val.loader);
+    size_t opened = counted_bytes;
+    micro_step(t, 0);
+    size_t later = counted_bytes - opened;
     PlannedRun run = planned(t);
     MemoryPlan plan = plan_memory(&run, t->o.batch_size, 8);
     size_t sum = 0;
@@ -119,8 +124,29 @@ static void check_memory(const char* flags) {
     close_trainer(t);
     quiet(before);
     if (plan.total != found) fail_msg("%s: planned %zu bytes, allocated %zu", flags, plan.total, found);
+    if (later) fail_msg("%s: a micro-step allocates %zu bytes", flags, later);
     if (sum != found) fail_msg("%s: the categories add up to %zu bytes, allocated %zu", flags, sum, found);
 }
+// A factorised vocabulary: sizes that only the data know are planned for the worst.
+static void memory_of_rows_and_columns(void** state) {
+    (void)state;
+    static const char* const decoders[] = {"", " --lightrnn_decoder shared", " --lightrnn_decoder lowrank --lightrnn_rank 3",
+                                           " --lightrnn_decoder shared --tie_embedding none --head lightrnn"};
+    static const char* const objectives[] = {
+        "", " --mtp_enabled --mtp_max_steps 3", " --use_cocont --ngram_k 8",
+        " --mtp_enabled --mtp_max_steps 4 --use_cocont --ngram_k 8 --cocont_mass exact",
+        " --use_cocont --ngram_k 5 --cocont_mass exact --val_loss_every 1 --val_batch_size 2 --val_tokens 512 "
+        "--val_sequence_length 64 --val_precision " PRECISION_NAME};
+    char flags[512];
+    for (int d = 0; d < 4; d++) {
+        for (int o = 0; o < 5; o++) {
+            snprintf(flags, sizeof(flags), "%s%s%s --threads 2" SIZE, d < 3 ? "--tie_embedding light" : "", decoders[d],
+                     objectives[o]);
+            check_memory(flags);
+        }
+    }
+}
+
 static void memory_is_what_the_run_allocates(void** state) {
     (void)state;
     check_memory("--arch gpt2" SIZE);
@@ -227,6 +253,9 @@ static void operations_are_what_the_run_does(void** state) {
     check_flops("--arch nocap --tie_embedding none --batch_size 9" SIZE, false, 0);
     check_flops("--arch nocap --tie_embedding light" SIZE, false, 0);
     check_flops("--arch nocap --tie_embedding light --mtp_enabled --mtp_max_steps 3" SIZE, false, 0.2);  // targets share rows
+    check_flops("--arch nocap --tie_embedding light --use_cocont --ngram_k 3 --cocont_mass exact" SIZE, false, 0.5);
+    check_flops("--arch nocap --tie_embedding light --lightrnn_decoder shared --use_cocont --ngram_k 3 --cocont_mass exact" SIZE,
+                false, 0);
 }
 
 // A weight that rises from 0, and one that only the second half of the run has, are planned.
@@ -366,8 +395,13 @@ int main(int argc, char** argv) {
     for (int i = 1; i < argc; i++) cmocka_set_test_filter(argv[i]);
     for (int i = 0; i < SHARD_TOKENS; i++) ids[i] = (uint16_t)(i * i % 251);
     shard_write(test_path("s_000000.bin"), ids, SHARD_TOKENS);
+    TopTable t = top_table_alloc(TABLE_BIGRAM, 300, 8);
+    for (int i = 0; i < 300 * 8; i++) t.ids[i] = (i / 8 * 13 + i % 8 * 29 + 1) % 300, t.probs[i] = 0.125f;
+    for (int i = 0; i < 300; i++) t.p_top[i] = 1;
+    top_table_save(test_path("ngrams"), &t);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_what_the_run_allocates),
+        cmocka_unit_test(memory_of_rows_and_columns),
         cmocka_unit_test(categories),
         cmocka_unit_test(the_largest_batch_fits_and_one_more_does_not),
         cmocka_unit_test(operations_are_what_the_run_does),

@@ -28,7 +28,8 @@ static void embedding_sums(void** state) {
                             buffer_x(rows, ROWS * WIDTH),
                             buffer_x(columns, COLUMNS * WIDTH),
                             positions ? buffer_x(wpe, LENGTH * WIDTH) : NULL,
-                            LENGTH};
+                            LENGTH,
+                            0};
         table_embedding(x, ids, e, POSITIONS, WIDTH, 0);
         const float* found = host_f(x, POSITIONS * WIDTH);
         for (int n = 0; n < POSITIONS * WIDTH; n++) {

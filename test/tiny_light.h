@@ -22,23 +22,31 @@ typedef struct {
     Codebook book;
 } LightShape;
 
-// tied: only of the shared decoder with a lightrnn embedding. rank: only of the low-rank one.
-UNUSED static void open_light_decoder(Model* m, LightShape s, LightDecoder decoder, int rank, bool tied) {
+// tied: only of the shared decoder with a lightrnn embedding. rank: only of the low-rank one. exact: n-grams are words.
+UNUSED static Config light_config(LightShape s, LightDecoder decoder, int rank, bool tied, bool exact) {
     Config c = {};
     c.L = 1, c.NH = (s.C + 127) / 128, c.C = s.C, c.V = s.V, c.B = s.B, c.T = s.T;
     c.head = HEAD_LIGHTRNN, c.embedding = s.light_embedding ? EMBEDDING_LIGHTRNN : EMBEDDING_DENSE;
     c.decoder = decoder, c.light_rank = rank, c.tied = tied;
     c.book = s.book;
     c.aux.ahead.K = s.K;
-    c.aux.table_k[0] = 3;
+    c.aux.table_k[0] = 3, c.aux.exact = exact;
     config_arch(&c, "nocap");
+    return c;
+}
+
+UNUSED static void open_light_config(Model* m, Config c) {
     memset(m, 0, sizeof(*m));
     model_declare(m, c, true);
     model_allocate(m, false, true);
-    model_plan_shape(m, s.B, s.T);
+    model_plan_shape(m, c.B, c.T);
     model_init_weights(m, 7);
     float one = 1;  // no loss scale, in any precision
     copy_to_device(&m->state->scaler.scale, &one, sizeof(one));
+}
+
+UNUSED static void open_light_decoder(Model* m, LightShape s, LightDecoder decoder, int rank, bool tied) {
+    open_light_config(m, light_config(s, decoder, rank, tied, false));
 }
 
 UNUSED static void open_light(Model* m, LightShape s) { open_light_decoder(m, s, DECODER_PER_ROW, 0, false); }

@@ -52,6 +52,7 @@ typedef struct {
     FilterConfig filter;
     AheadConfig ahead;
     int table_k[2];  // entries of a row of the n-gram and of the neighbour table; 0: none
+    bool exact;      // a lightrnn head has the n-grams as words: their rows and their columns
 } AuxConfig;
 
 typedef struct {
@@ -72,6 +73,12 @@ typedef struct {
     Codebook book;  // the cells of all tokens, for a lightrnn head or embedding (lightrnn.h); its memory is not the model's
     AuxConfig aux;
 } Config;
+
+// Most targets of a position that the buffers of a lightrnn head are for: tokens ahead; and with n-grams that are words.
+UNUSED static int light_targets(const Config* c) {
+    return c->aux.ahead.kind == AHEAD_SHARED && c->aux.ahead.K > 1 ? c->aux.ahead.K : 1;
+}
+UNUSED static int light_entries(const Config* c) { return light_targets(c) + (c->aux.exact ? c->aux.table_k[0] : 0); }
 
 typedef struct {
     const char* name;

@@ -93,7 +93,7 @@ UNUSED static Lookup embed_forward(Model* m, const int* tokens, int B, int T) {
     const floatX* wpe = weight(m, m->wpe);
     if (wpe && m->cache.mode == CACHE_STEP) wpe += (size_t)m->cache.position * m->config.C;
     if (m->config.embedding == EMBEDDING_DENSE) return (Lookup){tokens, weight(m, m->wte), wpe, T, 0};
-    TableEmbedding e = {m->light.row_of, m->light.column_of, weight(m, m->light.rows), weight(m, m->light.columns), wpe, T};
+    TableEmbedding e = {m->light.row_of, m->light.column_of, weight(m, m->light.rows), weight(m, m->light.columns), wpe, T, 0};
     table_embedding(m->x, tokens, e, B * T, m->config.C, m->stream);
     return no_lookup;
 }

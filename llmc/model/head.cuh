@@ -39,7 +39,7 @@ static void light_count(const Model* m, int N, int K) {
 UNUSED static void head_loss(Model* m, const Micro* micro, Targets targets, float scale, bool gradient) {
     bool filtered = gradient && m->targets.filter != 0.0f;
     if (planning.walks && m->config.head == HEAD_LIGHTRNN && !head_has_tables(m)) {
-        light_count(m, micro->B * micro->T, targets.count);
+        light_count(m, micro->B * micro->T, m->config.aux.exact ? targets_total(targets) : targets.count);
         return;
     }
     switch (m->config.head) {

@@ -19,11 +19,18 @@ are never gathered per position (N C K elements), and Wc is read and its gradien
 
 GPU: three grouped products over the tiles of all rows at once (ops/gemm_grouped.cuh), which look h up by position. How many items
 there are stays on the device: launches are as large as they could ever need to be, N K items in waves of 2 N, and what is not
-there leaves at once. A wave is 5 launches, the sort and the tiles before them 6, the rows 3 a chunk and 3 products.
+there leaves at once. A wave is 7 launches, the sort and the tiles before them 6, the rows 3 a chunk and 3 products.
 
 Softmaxes run over existing rows, and in a row over its cells that hold a token: the probabilities of all V tokens sum to 1. The
-tokens further ahead share the row logits (one softmax, several targets); those in one row share an item. An n-gram table smooths
-the row's target alone. Rows that are not hit get no gradient: the optimizer clears dWc after use, and decays all of Wc.
+tokens further ahead share the row logits (one softmax, several targets); those in one row share an item.
+
+n-grams    --cocont_mass rows     the table is one over rows, and smooths the row's target alone
+           --cocont_mass exact    its entries are words, and so targets like the tokens ahead, whose weights differ by position
+                                  (ops/soft_list.cuh): a row has the mass of its entries, a column within it its own; an item for
+                                  every distinct row. The head's loss is the cross-entropy of the whole distribution.
+                                  A launch more a micro-step and one a chunk of rows; as many waves as there could be.
+
+Rows that are not hit get no gradient: the optimizer clears dWc after use, and decays all of Wc.
 
 Groups are very uneven (tokens in order put every letter and stop into row 0). On the CPU large ones are multiplied by all threads
 together, the others side by side, each by one thread with packing buffers of its own; the bits are the same either way.
@@ -35,20 +42,53 @@ together, the others side by side, each by one thread with packing buffers of it
 // ---------------------------------------------------------------------------------------------------------------------
 // Rows
 
+// What the positions of a micro-step, or of a chunk, are trained on.
+typedef struct {
+    Targets targets;
+    ListLosses losses;  // of the first position. Without `share` the classifier knows where they go
+} LightList;
+
+// The list of N positions, as it is or written out; their losses begin at `losses`.
+static LightList light_list(const Model* m, Targets t, int N, float* losses) {
+    const LightRnn* l = &m->light;
+    LightList list = {t, {losses, NULL, m->config.B * m->config.T, t.count, t.count, 0}};
+    if (!t.tables || !m->config.aux.exact) return list;
+    list.targets = soft_list(&l->list, t, N, m->stream);
+    list.losses.share = l->list.share, list.losses.entries = list.targets.count, list.losses.table_slot = t.table[0].loss_slot;
+    if (list.targets.count > light_entries(&m->config)) fail("lightrnn head: %d entries a position", list.targets.count);
+    return list;
+}
+
+static LightList light_list_from(LightList list, int row) {
+    list.targets = targets_from(list.targets, row);
+    list.losses.to += row;
+    if (list.losses.share) list.losses.share += (size_t)row * list.losses.entries;
+    return list;
+}
+
+// The classifier over rows logits (rows,Rp), for a chunk's list whose ids are rows of the table. scratch: room for its losses.
+static void light_classify_rows(Model* m, LightList list, float* scratch, int rows, float scale, bool gradient, bool accumulate) {
+    int R = m->config.book.rows, Rp = (int)round_up((size_t)R, 8);
+    bool own = list.losses.share != NULL;
+    float* losses = own ? scratch : list.losses.to;
+    classifier(m->logits, losses, own ? rows : list.losses.stride, list.targets, scale, &m->state->scaler.scale, rows, R, Rp,
+               gradient, accumulate && !own, m->stream);
+    if (own) list_losses(list.losses, losses, rows, NULL, 0, rows, rows, accumulate, m->stream);
+}
+
 // Row cross-entropies of every target into m->losses; with gradient: dn, and the gradients of Wr and br.
-static void light_rows(Model* m, const Micro* micro, Targets targets, float scale, bool gradient) {
+static void light_rows(Model* m, const Micro* micro, LightList list, float scale, bool gradient) {
     const Config* c = &m->config;
     const LightRnn* l = &m->light;
-    int N = micro->B * micro->T, stride = c->B * c->T, C = c->C, R = c->book.rows, Rp = (int)round_up((size_t)R, 8);
+    int N = micro->B * micro->T, C = c->C, Rp = (int)round_up((size_t)c->book.rows, 8);
     const floatX *w = weight(m, l->row_w), *b = weight(m, l->row_b);
-    targets.ids = l->row_ids, targets.row_stride = targets.count, targets.target_stride = 1;
+    list.targets.ids = l->row_ids, list.targets.row_stride = list.targets.count, list.targets.target_stride = 1;
     for (int row = 0; row < N; row += m->chunk_rows) {
         int rows = N - row < m->chunk_rows ? N - row : m->chunk_rows;
         bool add = micro->accumulate || row > 0;
         const floatX* h = m->yf + (size_t)row * C;
         matmul_forward(&m->gemm, m->logits, h, w, b, rows, C, Rp, 1.0f, false, m->stream);
-        classifier(m->logits, m->losses + row, stride, targets_from(targets, row), scale, &m->state->scaler.scale, rows, R, Rp,
-                   gradient, micro->accumulate, m->stream);
+        light_classify_rows(m, light_list_from(list, row), l->item_losses, rows, scale, gradient, micro->accumulate);
         if (!gradient) continue;
         matmul_dinput(&m->gemm, m->dn + (size_t)row * C, m->logits, w, rows, C, Rp, 1.0f, m->stream);
         matmul_dweight(&m->gemm, grad(m, l->row_w), m->logits, h, rows, C, Rp, 1.0f, add, m->stream);
@@ -61,23 +101,16 @@ static void light_rows(Model* m, const Micro* micro, Targets targets, float scal
 
 static Items light_item_lists(const Model* m, int K) {
     const LightRnn* l = &m->light;
-    return (Items){K,        m->config.book.rows, l->row_of,    l->column_of, l->row_ids, l->slot, l->item_position, l->item_ids,
-                   l->first, l->item_keys,        l->item_order};
-}
-
-// Row of each target, and the items sorted by it. Returns the number of items; on a GPU, where the host does not know it, the
-// most that it can be.
-static int light_items(Model* m, const Targets* t, int N) {
-    Items s = light_item_lists(m, t->count);
-    return items_sort(&s, t, N, m->stream);
+    return (Items){K,       m->config.book.rows, l->row_of, l->column_of, l->row_ids,
+                   l->slot, l->item_position,    l->first,  l->item_keys, l->item_order};
 }
 
 // Items begin .. end - 1 of all, and what to do with them
 typedef struct {
     Model* m;
-    Targets cells;  // of item 0
-    int begin, end, items;
-    floatX *h, *dh;  // (2 N,C); a GPU looks h up instead
+    Targets cells;  // of item `begin`
+    int begin, end, room;
+    floatX *h, *dh;  // (room,C); a GPU looks h up instead
     float scale;
     bool gradient;
 } LightWave;
@@ -97,11 +130,11 @@ static void light_wave(const LightWave* w) {
     const LightRnn* l = &m->light;
     int C = c->C, Kp = (int)round_up((size_t)c->book.columns, 8), wave = light_wave_items(c);
     int tiles = group_tiles_most(c->book.rows, GROUPED_M, wave);
-    Grouped g = {l->tiles + (size_t)(w->begin / wave) * tiles, tiles, l->first, l->item_position, c->book.rows, w->begin, w->end};
+    Grouped g = {l->tiles + (size_t)(w->begin / wave) * tiles, l->first, l->item_position, tiles, c->book.rows, w->begin, w->end};
     const floatX* weights = weight(m, l->col_w);
     grouped_forward(m->logits, m->yf, weights, weight(m, l->col_b), l->lengths, g, C, Kp, m->stream);
-    classifier(m->logits, l->item_losses + w->begin, w->items, targets_from(w->cells, w->begin), w->scale,
-               &m->state->scaler.scale, w->end - w->begin, Kp, Kp, w->gradient, false, m->stream);
+    classifier(m->logits, l->item_losses, w->room, w->cells, w->scale, &m->state->scaler.scale, w->end - w->begin, Kp, Kp,
+               w->gradient, false, m->stream);
     if (!w->gradient) return;
     grouped_dinput(w->dh, m->logits, weights, g, C, Kp, m->stream);
     grouped_dweight(grad(m, l->col_w), grad(m, l->col_b), m->logits, m->yf, g, C, Kp, m->stream);
@@ -130,7 +163,7 @@ static void light_group(const LightWave* w, Gemm* gemm, LightGroup g, int row) {
         memcpy(h + (size_t)i * C, m->yf + (size_t)l->item_position[g.begin + i] * C, (size_t)C * sizeof(floatX));
     }
     matmul_forward(gemm, z, h, weights, bias, count, C, Kp, 1.0f, false, m->stream);
-    classifier(z, l->item_losses + g.begin, w->items, targets_from(w->cells, g.begin), w->scale, &m->state->scaler.scale, count,
+    classifier(z, l->item_losses + at, w->room, targets_from(w->cells, (int)at), w->scale, &m->state->scaler.scale, count,
                c->book.length[row], Kp, w->gradient, false, m->stream);
     if (!w->gradient) return;
     matmul_dinput(gemm, w->dh + at * C, z, weights, count, C, Kp, 1.0f, m->stream);
@@ -161,35 +194,38 @@ static void light_wave(const LightWave* w) {
 
 #endif
 
-// dn[n] += dh of its items in the wave
-static void light_spread(const LightWave* w, int N, int K) {
-    Model* m = w->m;
+// The columns of all items, wave by wave.
+static void light_columns(Model* m, LightList list, int N, int items, float scale, bool gradient) {
+    const Config* c = &m->config;
+    LightRnn* l = &m->light;
+    int K = list.targets.count, most = light_wave_items(c);
     Items s = light_item_lists(m, K);
-    items_spread(m->dn, w->dh, &s, w->begin, w->end, N, m->config.C, m->stream);
+    float* weights = list.losses.share ? l->item_weights : NULL;
+    Targets cells = targets_list(l->item_ids, weights ? weights : list.targets.weights, K, K, 1, weights ? K : 0);
+    if (GPU_EXECUTION) cells.live = l->first + c->book.rows;
+    floatX* idle = m->training ? m->d4 : m->acts.z;  // (N,4C) that nothing uses between forward and backward
+    LightWave w = {m, cells, 0, 0, most, idle, idle + (size_t)most * c->C, scale, gradient};
+    for (; w.begin < items; w.begin = w.end) {
+        w.end = items - w.begin < most ? items : w.begin + most;
+        w.cells.first_row = w.begin;
+        items_cells(l->item_ids, weights, &s, &list.targets, w.begin, w.end, m->stream);
+        light_wave(&w);
+        list_losses(list.losses, l->item_losses, most, l->slot, w.begin, w.end, N, true, m->stream);
+        if (gradient) items_spread(m->dn, w.dh, &s, w.begin, w.end, N, c->C, m->stream);
+    }
 }
 
 // Cross-entropies (row + column) of every target into m->losses; with gradient: dn = gradient of yf, and those of the head's
-// parameters. scale: 1 / (N * micro-steps). A table in `targets` is one over rows (smoothing.cuh).
+// parameters. scale: 1 / (N * micro-steps). A table in `targets` is one over rows (smoothing.cuh), or, exact, over tokens.
 UNUSED static void light_loss(Model* m, const Micro* micro, Targets targets, float scale, bool gradient) {
-    const Config* c = &m->config;
-    LightRnn* l = &m->light;
-    int N = micro->B * micro->T, stride = c->B * c->T, K = targets.count, most = light_wave_items(c);
-    if (K > light_targets(c)) fail("lightrnn head: %d targets a position, but it was made for %d", K, light_targets(c));
-    int items = light_items(m, &targets, N);
+    int N = micro->B * micro->T, most = light_targets(&m->config);
+    if (targets.count > most) fail("lightrnn head: %d targets a position, but it was made for %d", targets.count, most);
+    LightList list = light_list(m, targets, N, m->losses);
+    Items s = light_item_lists(m, list.targets.count);
+    int items = items_sort(&s, &list.targets, N, m->stream);  // on a GPU as many as it can be
     light_tiles(m, items);
-    light_rows(m, micro, targets, scale, gradient);
-    floatX* idle = m->training ? m->d4 : m->acts.z;  // (N,4C) that nothing uses between forward and backward
-    LightWave w = {
-        m,       targets_list(l->item_ids, targets.weights, K, K, 1, 0), 0, 0, items, idle, idle + (size_t)most * c->C, scale,
-        gradient};
-    if (GPU_EXECUTION) w.cells.live = l->first + c->book.rows;
-    for (; w.begin < items; w.begin = w.end) {
-        w.end = items - w.begin < most ? items : w.begin + most;
-        light_wave(&w);
-        if (gradient) light_spread(&w, N, K);
-    }
-    Items lists = light_item_lists(m, K);
-    items_losses(m->losses, stride, l->item_losses, items, &lists, N, m->stream);
+    light_rows(m, micro, list, scale, gradient);
+    light_columns(m, list, N, items, scale, gradient);
 }
 
 // exp(z - max) / sum over n logits, in double.

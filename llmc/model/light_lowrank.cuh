@@ -50,8 +50,8 @@ UNUSED static void lowrank_plan_activations(Model* m, size_t items) {
 UNUSED static CellRank lowrank_forward(Model* m, const floatX* h, int items, int K) {
     const Config* c = &m->config;
     const LightTables* l = &m->tables_head;
-    CellRank out = {weight(m, l->low_out), l->factor, c->light_rank};
-    cell_factors(l->factor, h, weight(m, l->low_in), l->keys, items, K, c->light_rank, c->book.rows, c->C, m->stream);
+    CellRank out = {weight(m, l->low_out), l->factor, c->light_rank, 0};
+    cell_factors(l->factor, h, weight(m, l->low_in), l->items.keys, items, K, c->light_rank, c->book.rows, c->C, m->stream);
     return out;
 }
 
@@ -60,9 +60,9 @@ UNUSED static void lowrank_backward(Model* m, floatX* dn, const floatX* h, const
     const Config* c = &m->config;
     const LightTables* l = &m->tables_head;
     int R = c->book.rows, C = c->C, Kp = (int)round_up((size_t)c->book.columns, 8), rank = c->light_rank;
-    CellRank in = {weight(m, l->low_in), l->dfactor, rank};
-    cell_factors(l->dfactor, dw, weight(m, l->low_out), l->keys, items, 1, rank, R, Kp, m->stream);
-    cell_sums(grad(m, l->low_out), dw, l->factor, l->keys, l->order, items, 1, rank, R, Kp, m->stream);
-    cell_sums(grad(m, l->low_in), h, l->dfactor, l->keys, l->order, items, K, rank, R, C, m->stream);
-    cell_spread(dn, in, l->keys, items / K, K, R, C, m->stream);
+    CellRank in = {weight(m, l->low_in), l->dfactor, rank, 0};
+    cell_factors(l->dfactor, dw, weight(m, l->low_out), l->items.keys, items, 1, rank, R, Kp, m->stream);
+    cell_sums(grad(m, l->low_out), dw, l->factor, l->items.keys, l->order, items, 1, rank, R, Kp, m->stream);
+    cell_sums(grad(m, l->low_in), h, l->dfactor, l->items.keys, l->order, items, K, rank, R, C, m->stream);
+    cell_spread(dn, in, l->items.keys, items / K, K, R, C, m->stream);
 }

@@ -12,9 +12,12 @@ all rows, and what a row adds to it is a table's row (and, of a low rank, a few 
     one target: z is y, in place.   K targets: | y rows | z rows K |
 
 Everything is one dense product or a kernel over rows of a fixed size: the same code on the CPU, a GPU and in the emulation, and
-no size that the host would have to read back. Launches of a chunk in training: 13, with several targets one more, with a low rank
-seven; the shared decoder has eight more a micro-step. Softmaxes run over existing rows and over the cells of a row that hold a
-token, so the probabilities of all V tokens sum to 1. A table in the targets smooths the row alone.
+no size that the host would have to read back. Launches of a chunk in training: 13, with several targets one more, with n-grams
+that are words two, with a low rank seven; the shared decoder has eight more a micro-step. Softmaxes run over existing rows and
+over the cells of a row that hold a token, so the probabilities of all V tokens sum to 1.
+
+A table in the targets smooths the row alone; or, with --cocont_mass exact, its entries are targets like the tokens ahead, with
+weights of their own at each position (ops/soft_list.cuh): K grows by the entries of a table's row, idle items included.
 */
 #pragma once
 
@@ -32,10 +35,12 @@ UNUSED static void light_tables_plan_activations(Model* m) {
     const Config* c = &m->config;
     LightTables* l = &m->tables_head;
     Arena* a = &m->activations;
-    size_t K = (size_t)light_targets(c), items = (size_t)m->chunk_rows * K, R = (size_t)c->book.rows, I = sizeof(int);
-    arena_add(a, "row ids", &l->row_ids, items * I);
-    arena_add(a, "item rows", &l->keys, items * I);
-    arena_add(a, "item cells", &l->cells, items * K * I);
+    size_t K = (size_t)light_entries(c), items = (size_t)m->chunk_rows * K, R = (size_t)c->book.rows, I = sizeof(int);
+    arena_add(a, "row ids", &l->items.row_ids, items * I);
+    arena_add(a, "item of a target", &l->items.slot, items * I);
+    arena_add(a, "item rows", &l->items.keys, items * I);
+    arena_add(a, "item cells", &l->items.cells, items * K * I);
+    light_plan_list(m, (size_t)m->chunk_rows, items * K);
     arena_add(a, "item order", &l->order, m->training ? (items + R + 2) * I : 0);
     arena_add(a, "row lengths", &l->length, R * I);
     arena_add(a, "item losses", &l->item_losses, K * items * sizeof(float));
@@ -79,16 +84,15 @@ UNUSED static void light_tables_plan_shape(Model* m, int N) {
 }
 
 // Row cross-entropies of a chunk; with gradient: dn, and the gradients of the rows.
-static void light_tables_rows(Model* m, const Micro* micro, Targets t, int row, int rows, float scale, bool gradient) {
+static void light_tables_rows(Model* m, const Micro* micro, LightList list, int row, int rows, float scale, bool gradient) {
     const Config* c = &m->config;
     const LightRnn* l = &m->light;
-    int stride = c->B * c->T, C = c->C, R = c->book.rows, Rp = (int)round_up((size_t)R, 8);
+    int C = c->C, Rp = (int)round_up((size_t)c->book.rows, 8);
     bool add = micro->accumulate || row > 0;
     const floatX *h = m->yf + (size_t)row * C, *w = weight(m, l->row_w);
-    t.ids = m->tables_head.row_ids, t.row_stride = t.count, t.target_stride = 1;
+    list.targets.ids = m->tables_head.items.row_ids, list.targets.row_stride = list.targets.count, list.targets.target_stride = 1;
     matmul_forward(&m->gemm, m->logits, h, w, weight(m, l->row_b), rows, C, Rp, 1.0f, false, m->stream);
-    classifier(m->logits, m->losses + row, stride, t, scale, &m->state->scaler.scale, rows, R, Rp, gradient, micro->accumulate,
-               m->stream);
+    light_classify_rows(m, list, m->tables_head.item_losses, rows, scale, gradient, micro->accumulate);
     if (!gradient) return;
     matmul_dinput(&m->gemm, m->dn + (size_t)row * C, m->logits, w, rows, C, Rp, 1.0f, m->stream);
     matmul_dweight(&m->gemm, grad(m, l->row_w), m->logits, h, rows, C, Rp, 1.0f, add, m->stream);
@@ -96,24 +100,26 @@ static void light_tables_rows(Model* m, const Micro* micro, Targets t, int row, 
 }
 
 // Column cross-entropies of a chunk on top; with gradient: dn and the columns' gradients.
-static void light_tables_columns(Model* m, const Micro* micro, Targets t, int row, int rows, float scale, bool gradient) {
+static void light_tables_columns(Model* m, const Micro* micro, LightList list, int row, int rows, float scale, bool gradient) {
     const Config* c = &m->config;
     const LightRnn* l = &m->light;
     LightTables* s = &m->tables_head;
     bool shared = c->decoder == DECODER_SHARED, add = micro->accumulate || row > 0;
-    int K = t.count, items = rows * K, C = c->C, R = c->book.rows, Kp = (int)round_up((size_t)c->book.columns, 8);
+    int K = list.targets.count, items = rows * K, C = c->C, R = c->book.rows, Kp = (int)round_up((size_t)c->book.columns, 8);
     const floatX *h = m->yf + (size_t)row * C, *w = weight(m, l->col_w), *shift = shared ? s->shift : weight(m, l->col_b);
     floatX *y = m->logits, *z = K == 1 ? y : y + (size_t)rows * Kp, *dn = m->dn + (size_t)row * C;
-    CellRank low = {NULL, NULL, 0};
+    CellRank low = {NULL, NULL, 0, 0};
     matmul_forward(&m->gemm, y, h, w, (const floatX*)NULL, rows, C, Kp, 1.0f, false, m->stream);
     if (!shared) low = lowrank_forward(m, h, items, K);
-    cell_logits(z, y, shift, s->keys, s->length, low, items, K, R, Kp, m->stream);
-    classifier(z, s->item_losses, items, targets_list(s->cells, t.weights, K, K, 1, 0), scale, &m->state->scaler.scale, items,
-               c->book.columns, Kp, gradient, false, m->stream);
-    cell_losses(m->losses + row, c->B * c->T, s->item_losses, s->row_ids, rows, K, m->stream);
+    cell_logits(z, y, shift, s->items.keys, s->length, low, items, K, R, Kp, m->stream);
+    const float* weights = list.losses.share ? l->item_weights : list.targets.weights;
+    Targets cells = targets_list(s->items.cells, weights, K, K, 1, list.losses.share ? K : 0);
+    classifier(z, s->item_losses, items, cells, scale, &m->state->scaler.scale, items, c->book.columns, Kp, gradient, false,
+               m->stream);
+    list_losses(list.losses, s->item_losses, items, s->items.slot, 0, items, rows, true, m->stream);
     if (!gradient) return;
-    group_order(s->order, s->order + items, s->keys, items, R + 1, m->stream);
-    cell_sums(shared ? s->dshift : grad(m, l->col_b), z, NULL, s->keys, s->order, items, 1, 1, R, Kp, m->stream);
+    group_order(s->order, s->order + items, s->items.keys, items, R + 1, m->stream);
+    cell_sums(shared ? s->dshift : grad(m, l->col_b), z, NULL, s->items.keys, s->order, items, 1, 1, R, Kp, m->stream);
     if (!shared) lowrank_backward(m, dn, h, z, items, K);
     if (K > 1) cell_gather(y, z, rows, K, Kp, m->stream);
     matmul_dinput_add(&m->gemm, dn, y, w, rows, C, Kp, 1.0f, m->stream);
@@ -121,20 +127,22 @@ static void light_tables_columns(Model* m, const Micro* micro, Targets t, int ro
 }
 
 // Cross-entropies (row + column) of every target into m->losses; with gradient: dn = gradient of yf, and those of the head's
-// parameters. scale: 1 / (N * micro-steps). A table in `targets` is one over rows (smoothing.cuh).
+// parameters. scale: 1 / (N * micro-steps). A table in `targets` is one over rows (smoothing.cuh), or, exact, over tokens.
 UNUSED static void light_tables_loss(Model* m, const Micro* micro, Targets targets, float scale, bool gradient) {
     const Config* c = &m->config;
     LightTables* s = &m->tables_head;
-    int N = micro->B * micro->T, K = targets.count;
-    if (K > light_targets(c)) fail("lightrnn head: %d targets a position, but it was made for %d", K, light_targets(c));
+    int N = micro->B * micro->T, most = light_targets(c);
+    if (targets.count > most) fail("lightrnn head: %d targets a position, but it was made for %d", targets.count, most);
     bool shared = c->decoder == DECODER_SHARED;
     if (shared && !(gradient && micro->accumulate)) shared_forward(m);  // later micro-steps have the weights of the first
     for (int row = 0; row < N; row += m->chunk_rows) {
         int rows = N - row < m->chunk_rows ? N - row : m->chunk_rows;
-        Targets t = targets_from(targets, row);
-        cell_items(s->row_ids, s->keys, s->cells, t, m->light.row_of, m->light.column_of, rows, c->book.rows, m->stream);
-        light_tables_rows(m, micro, t, row, rows, scale, gradient);
-        light_tables_columns(m, micro, t, row, rows, scale, gradient);
+        LightList list = light_list(m, targets_from(targets, row), rows, m->losses + row);
+        CellItems cells = s->items;
+        cells.weights = list.losses.share ? m->light.item_weights : NULL;
+        cell_items(cells, list.targets, m->light.row_of, m->light.column_of, rows, c->book.rows, m->stream);
+        light_tables_rows(m, micro, list, row, rows, scale, gradient);
+        light_tables_columns(m, micro, list, row, rows, scale, gradient);
     }
     if (shared && gradient) shared_backward(m, micro->accumulate);
 }

@@ -1,10 +1,11 @@
 /*
 What the LightRNN head (head_lightrnn.cuh) has: its parameters, its slices of the activations, and the plans of its products.
 
-    slices, N positions of K targets     both                                           GPU
-                                         row ids, item of a target, item position 4NK   item keys, item order 4NK each
-                                         item ids, item losses 4NKK each                tiles 16 (2N/64 + rows) a wave
-                                         first item 4 (rows + 1)                        row lengths 4 rows
+    slices, N positions of K targets     both                                                GPU
+                                         row ids, item of a target, item position 4NK each   item keys, item order 4NK each
+                                         item ids, item losses 8NK each                      tiles 16 (2N/64 + rows) a wave
+                                         first item 4 (rows + 1)                             row lengths 4 rows
+    n-grams that are words               list ids, weights, share 4NK each, item weights 8NK       K: with the n-grams of a row
 */
 #pragma once
 
@@ -29,24 +30,34 @@ UNUSED static void light_params(Model* m) {
     }
 }
 
-// Most targets of a position that the buffers are for.
-static int light_targets(const Config* c) { return c->aux.ahead.kind == AHEAD_SHARED && c->aux.ahead.K > 1 ? c->aux.ahead.K : 1; }
-
 static int light_wave_items(const Config* c) { return 2 * c->B * c->T; }
+
+// n-grams that are words: the targets of so many positions, and the weights of so many items' targets.
+UNUSED static void light_plan_list(Model* m, size_t positions, size_t item_targets) {
+    LightRnn* l = &m->light;
+    Arena* a = &m->activations;
+    size_t on = m->config.aux.exact ? 1 : 0, entries = on * positions * (size_t)light_entries(&m->config);
+    arena_add(a, "list ids", &l->list.ids, entries * sizeof(int));
+    arena_add(a, "list weights", &l->list.weights, entries * sizeof(float));
+    arena_add(a, "list shares", &l->list.share, entries * sizeof(float));
+    arena_add(a, "item weights", &l->item_weights, on * item_targets * sizeof(float));
+}
 
 UNUSED static void light_plan_activations(Model* m) {
     const Config* c = &m->config;
     LightRnn* l = &m->light;
     Arena* a = &m->activations;
-    size_t K = (size_t)light_targets(c), NK = (size_t)c->B * c->T * K, I = sizeof(int), F = sizeof(float);
+    size_t K = (size_t)light_entries(c), N = (size_t)c->B * c->T, NK = N * K, I = sizeof(int), F = sizeof(float);
+    size_t wave = (size_t)light_wave_items(c) * K;
     size_t Rp = round_up((size_t)c->book.rows, 8);
     arena_add(a, "row ids", &l->row_ids, NK * I);
     arena_add(a, "item of a target", &l->slot, NK * I);
     arena_add(a, "item position", &l->item_position, NK * I);
-    arena_add(a, "item ids", &l->item_ids, NK * K * I);
+    arena_add(a, "item ids", &l->item_ids, wave * I);
     arena_add(a, "first item", &l->first, ((size_t)c->book.rows + 1) * I);
-    arena_add(a, "item losses", &l->item_losses, K * NK * F);
+    arena_add(a, "item losses", &l->item_losses, wave * F);
     arena_add(a, "row bias sums", &l->bias_scratch, m->training ? (size_t)device_teams(COLUMN_TEAMS) * Rp * F : 0);
+    light_plan_list(m, N, wave);
     if (!planning.gpu) return;
     size_t waves = (K + 1) / 2, tiles = waves * (size_t)group_tiles_most(c->book.rows, GROUP_TILE, light_wave_items(c));
     arena_add(a, "item keys", &l->item_keys, NK * I);

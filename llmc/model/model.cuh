@@ -19,6 +19,7 @@ The model's memory: parameters, activations, scratch. The code that walks it is 
 #include "../base/arena.cuh"
 #include "../ops/attention.cuh"
 #include "../ops/attention_decode.cuh"
+#include "../ops/cells.cuh"
 #include "../ops/classifier.cuh"
 #include "../ops/embedding.cuh"
 #include "../ops/filter.cuh"
@@ -67,15 +68,17 @@ typedef struct {
 
 // A lightrnn embedding and head: two coordinates of a token instead of one id.
 typedef struct {
-    int rows, columns;               // ids of the embedding's tables (embed.cuh)
-    int cells;                       // id of the codebook in the parameter table, -1: the model has none
-    int row_w, row_b, col_w, col_b;  // ids of the head (head_lightrnn.cuh)
-    int *row_of, *column_of;         // (V) cell of each token
-    int* sort;                       // scratch of the embedding's gradient
-    int *row_ids, *slot;             // (N,K) row of each target; the item that scores it, -1: none
-    int *item_position, *item_ids;   // (N K), (N K,K) of the items, sorted by row: position, and cells of the targets in its row
-    int* first;                      // (rows + 1) first item of each row
-    float *item_losses, *bias_scratch;  // (K,N K); column sums
+    int rows, columns;                  // ids of the embedding's tables (embed.cuh)
+    int cells;                          // id of the codebook in the parameter table, -1: the model has none
+    int row_w, row_b, col_w, col_b;     // ids of the head (head_lightrnn.cuh)
+    int *row_of, *column_of;            // (V) cell of each token
+    int* sort;                          // scratch of the embedding's gradient
+    int *row_ids, *slot;                // (N,K) row of each target; the item that scores it, -1: none
+    SoftList list;                      // (N,K) targets, with n-grams that are words
+    int *item_position, *item_ids;      // (N K) of the items, sorted by row: position; (wave,K) cells of the targets in its row
+    float* item_weights;                // (wave,K) of those targets, with n-grams that are words
+    int* first;                         // (rows + 1) first item of each row
+    float *item_losses, *bias_scratch;  // (K,wave); column sums
     int *item_keys, *item_order;        // GPU: (N K) scratch of the sort
     int* lengths;                       // GPU: (rows) cells of each row that hold a token
     struct GroupTile* tiles;            // GPU: of each wave of items (ops/group_by.cuh)
@@ -99,9 +102,8 @@ typedef struct {
 typedef struct {
     int mix;                  // id of the shared decoder's matrix
     int low_in, low_out;      // ids of the thin factors
-    int *row_ids, *keys;      // (chunk,K) row of each target; the item's row, or R
-    int *cells, *order;       // (chunk K,K) columns of an item's targets; the items sorted by row, then scratch
-    int* length;              // (R) cells of each row
+    CellItems items;          // of a chunk of positions
+    int *order, *length;      // the items sorted by row, then scratch; (R) cells of each row
     float* item_losses;       // (K,chunk K)
     float *factor, *dfactor;  // (chunk K,rank)
     floatX *shift, *mixed;    // (Rp,Kp) logits that a row adds; (Rp,C) its vector, mixed
@@ -188,8 +190,8 @@ UNUSED static size_t head_logits(const Config* c, int chunk_rows) {
     size_t rows = (size_t)chunk_rows * round_up((size_t)c->book.rows, 8);
     size_t row = round_up((size_t)c->book.columns, 8), columns, sample = HEAD_SAMPLE_ROWS * (size_t)c->book.rows * row;
     if (c->decoder != DECODER_PER_ROW) {
-        size_t K = c->aux.ahead.kind == AHEAD_SHARED && c->aux.ahead.K > 1 ? (size_t)c->aux.ahead.K + 1 : 1;
-        columns = K * (size_t)chunk_rows * row, sample = 0;
+        size_t K = (size_t)light_entries(c);
+        columns = (K > 1 ? K + 1 : 1) * (size_t)chunk_rows * row, sample = 0;
     } else columns = 2 * (size_t)c->B * c->T * row;
     if (rows < columns) rows = columns;
     return rows > sample ? rows : sample;

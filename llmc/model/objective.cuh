@@ -112,18 +112,23 @@ UNUSED static Objective objective_open(const FlagTable* flags, int64_t num_itera
 static void objective_check_light(const Objective* o) {
     const char* what = o->ahead.config.kind != AHEAD_SHARED
                            ? "heads of their own (--mtp_heads linear or proj); use --mtp_heads shared"
-                       : o->filter.config.on       ? "the token filter (--tf_keep, --tf_rule); leave it out"
-                       : o->smoothing[1].table.K   ? "soft cross-entropy (--soft_ce_beta); leave it out"
-                       : o->smoothing[0].corrected ? "--cocont_mode cc; use --cocont_mode topk, which smooths the rows"
-                                                   : NULL;
+                       : o->filter.config.on     ? "the token filter (--tf_keep, --tf_rule); leave it out"
+                       : o->smoothing[1].table.K ? "soft cross-entropy (--soft_ce_beta); leave it out"
+                       : o->smoothing[0].corrected && !o->smoothing[0].exact
+                           ? "--cocont_mode cc with --cocont_mass rows; use --cocont_mass exact"
+                           : NULL;
     if (what) usage_error("the lightrnn head is not defined for %s", what);
 }
 
 // What the model must have for it. Of c, the head must be set.
 UNUSED static void objective_configure(const Objective* o, Config* c) {
     if (c->head == HEAD_LIGHTRNN) objective_check_light(o);
+    else if (o->smoothing[0].exact) {
+        usage_error("--cocont_mass exact has no effect with a dense head, which always has n-grams as words; leave it out");
+    }
     c->aux.ahead = o->ahead.config;
     for (int i = 0; i < SOFT_TABLES; i++) c->aux.table_k[i] = o->smoothing[i].table.K;
+    c->aux.exact = o->smoothing[0].exact && o->smoothing[0].table.K;
     c->aux.spelling = o->spelling.config;
     c->aux.filter = o->filter.config;
 }

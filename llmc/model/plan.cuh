@@ -132,6 +132,7 @@ UNUSED static void plan_walk(const PlannedRun* run) {
     for (int i = 0; i < 4; i++) arena_pretend(arenas[i]);
     if (!m->weights) m->weights = (floatX*)m->masters;
     m->attention.deterministic = plan_switch(run, "deterministic");
+    for (int i = 0; i < SOFT_TABLES; i++) m->tables[i].K = run->config.aux.table_k[i];
     m->targets = plan_weights(run->objective, plan_int(run, "num_iterations"));
     const int* tokens = (const int*)m->losses;  // an address, nothing more
     Micro first = {tokens, tokens, run->config.B, run->config.T, false}, later = first;

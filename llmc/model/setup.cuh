@@ -16,6 +16,7 @@ UNUSED static void model_declare(Model* m, Config config, bool training) {
     m->config = config;
     m->training = training;
     if (!training) m->config.recompute = RECOMPUTE_BLOCK;  // one layer's activations serve all layers
+    if (!training) m->config.aux.exact = false;            // n-grams are training's alone
     model_params(m);
     model_plan_parameters(m);
     model_plan_activations(m);
@@ -47,7 +48,8 @@ UNUSED static size_t model_workspace_bytes(const Model* m, int T, int sm_major) 
     if (planning.gpu) return gemm_gpu_bytes(sm_major) + (m->training ? attention : 0);
 #if !GPU_EXECUTION
     int threads = device_team_count();
-    size_t groups = c->head == HEAD_LIGHTRNN ? (size_t)threads * gemm_cpu_bytes(1) : 0;
+    bool grouped = c->head == HEAD_LIGHTRNN && c->decoder == DECODER_PER_ROW;
+    size_t groups = grouped ? (size_t)threads * gemm_cpu_bytes(1) : 0;
     return gemm_cpu_bytes(omp_get_max_threads()) + groups + attention;
 #else
     return 0;

@@ -20,6 +20,7 @@ typedef struct {
     AuxWeight alpha;
     TopTable table;  // K = 0: absent
     bool corrected;  // --cocont_mode cc
+    bool exact;      // --cocont_mass exact
     double gamma;
     int first;  // positions of a sequence that are smoothed; 0: all
 } Smoothing;
@@ -45,6 +46,7 @@ static void ngrams_from_flags(Smoothing* s, const FlagTable* flags, int64_t num_
                     flag_text(flags, "input_bin"));
     }
     s->corrected = !strcmp(flag_text(flags, "cocont_mode"), "cc");
+    s->exact = !strcmp(flag_text(flags, "cocont_mass"), "exact");
     s->gamma = *(const double*)flag_field(flags, "cocont_gamma");
     if (!s->corrected && flag_was_set(flags, "cocont_gamma")) {
         usage_error("--cocont_gamma has no effect with --cocont_mode topk; add --cocont_mode cc");
@@ -110,7 +112,7 @@ UNUSED static void smoothing_upload(Smoothing* s, Model* m) {
         const TopTable* t = &s[i].table;
         size_t rows = (size_t)t->V, entries = rows * (size_t)t->K;
         if (!t->K) continue;
-        if (m->config.head == HEAD_LIGHTRNN) smoothing_by_rows(&s[i].table, &m->config.book);
+        if (m->config.head == HEAD_LIGHTRNN && !m->config.aux.exact) smoothing_by_rows(&s[i].table, &m->config.book);
         copy_to_device(m->table_ids[i], t->ids, entries * sizeof(int));
         copy_to_device(m->table_probs[i], t->probs, entries * sizeof(float));
         copy_to_device(m->table_covered[i], t->p_top, rows * sizeof(float));

@@ -5,7 +5,8 @@ Column logits of a two-coordinate vocabulary when all rows share the product wit
     logits       z[item] = y[n] + shift[row] (+ sum over j of a[item][j] B[row][j])        y (N,Kp): one dense product
     gradients    dy[n] = sum of dz over the items of n;   dshift[row] = sum of dz over the items of the row
 
-    keys (N K)   the item's row, or R: idle        cells (N K,K)   per item the column of each target in its row, -1: not in it
+    keys (N K)   the item's row, or R: idle         cells (N K,K)     of an item: column of each target in its row, -1: not in it
+    slot (N,K)   the item of a target, -1: absent   weights (N K,K)   of the targets, where they differ by position
 
 Positions keep their order: items are not packed and no size depends on the data, so nothing is counted on the host. An idle item
 has logits and gradients of 0. Cells behind the end of a row have logits of -infinity, so that a softmax over all columns gives
@@ -18,7 +19,7 @@ some kilobytes, which the items of that row find in a cache; a grouped matrix pr
 #pragma once
 
 #include "group_by.cuh"
-#include "targets.cuh"
+#include "soft_list.cuh"
 
 enum { CELL_RANK = 8 };  // directions of a low rank that one pass over a row handles
 
@@ -26,35 +27,40 @@ enum { CELL_RANK = 8 };  // directions of a low rank that one pass over a row ha
 typedef struct {
     const floatX* w;
     const float* factor;
-    int rank;  // 0: there is none
+    int rank, unused;  // rank 0: there is none; no padding, as in table_embedding.cuh
 } CellRank;
 
-// row_ids (N,K), keys (N K), cells (N K,K) from targets of N positions with K targets each.
-KERNEL cell_items_kernel(int* RESTRICT row_ids, int* RESTRICT keys, int* RESTRICT cells, Targets t, const int* RESTRICT row_of,
-                         const int* RESTRICT column_of, int N, int R) {
+// What the items are, of N positions with K targets each.
+typedef struct {
+    int *row_ids, *keys, *cells, *slot;  // (N,K) row of each target, -1: absent; the others as above
+    float* weights;                      // NULL: all positions have the same
+} CellItems;
+
+KERNEL cell_items_kernel(CellItems s, Targets t, const int* RESTRICT row_of, const int* RESTRICT column_of, int N, int R) {
     int K = t.count;
     FOR_ROWS(n, N) {
         FOR_LANES(k, K) {
-            int id = target_id(t, n, k), row = id < 0 ? -1 : row_of[id], item = n * K + k, earlier = 0;
-            for (int j = 0; j < k; j++) {
+            int id = target_id(t, n, k), row = id < 0 ? -1 : row_of[id], item = n * K + k, first = k;
+            for (int j = k - 1; j >= 0; j--) {
                 int other = target_id(t, n, j);
-                earlier += other >= 0 && row_of[other] == row;
+                first = other >= 0 && row_of[other] == row ? j : first;
             }
-            bool live = id >= 0 && earlier == 0;
-            row_ids[item] = row;
-            keys[item] = live ? row : R;
+            bool live = id >= 0 && first == k;
+            s.row_ids[item] = row;
+            s.keys[item] = live ? row : R;
+            s.slot[item] = id < 0 ? -1 : n * K + first;
             for (int j = 0; j < K; j++) {
                 int other = target_id(t, n, j);
-                cells[item * K + j] = live && other >= 0 && row_of[other] == row ? column_of[other] : -1;
+                s.cells[item * K + j] = live && other >= 0 && row_of[other] == row ? column_of[other] : -1;
+                if (s.weights) s.weights[item * K + j] = target_weight(t, n, j);
             }
         }
     }
 }
 
-UNUSED static void cell_items(int* row_ids, int* keys, int* cells, Targets t, const int* row_of, const int* column_of, int N,
-                              int R, stream_t stream) {
+UNUSED static void cell_items(CellItems s, Targets t, const int* row_of, const int* column_of, int N, int R, stream_t stream) {
     (void)stream;
-    LAUNCH(cell_items_kernel, N, WARP, stream)(row_ids, keys, cells, t, row_of, column_of, N, R);
+    LAUNCH(cell_items_kernel, N, WARP, stream)(s, t, row_of, column_of, N, R);
 }
 
 // Directions first .. first + CELL_RANK - 1 of an item in `row`; beyond the rank the factor is 0.
@@ -204,25 +210,6 @@ KERNEL cell_gather_kernel(floatX* RESTRICT y, const floatX* RESTRICT z, int N, i
 UNUSED static void cell_gather(floatX* y, const floatX* z, int N, int K, int Kp, stream_t stream) {
     (void)stream;
     LAUNCH(cell_gather_kernel, N, WARP, stream)(y, z, N, K, Kp);
-}
-
-// losses[k stride + n] += those of the item that target k of position n belongs to: item_losses (K,N K), row_ids (N,K)
-KERNEL cell_losses_kernel(float* RESTRICT losses, int stride, const float* RESTRICT item_losses, const int* RESTRICT row_ids,
-                          int N, int K) {
-    FOR_ROWS(n, N) {
-        FOR_LANES(k, K) {
-            const int* rows = row_ids + (size_t)n * K;
-            int first = 0;
-            while (rows[first] != rows[k]) first++;
-            losses[(size_t)k * stride + n] += item_losses[(size_t)k * N * K + n * K + first];
-        }
-    }
-}
-
-UNUSED static void cell_losses(float* losses, int stride, const float* item_losses, const int* row_ids, int N, int K,
-                               stream_t stream) {
-    (void)stream;
-    LAUNCH(cell_losses_kernel, N, WARP, stream)(losses, stride, item_losses, row_ids, N, K);
 }
 
 // y (n) = sum (n) rounded, and sum = 0: the next micro-step adds to it again

@@ -41,10 +41,9 @@ enum { GROUPED_SUMS = GROUPED_M * GROUPED_N / GROUPED_THREADS };
 // A wave of items (group_tiles).
 typedef struct {
     const GroupTile* tiles;  // (tile_count)
-    int tile_count;
-    const int* first;     // (groups+1)
-    const int* position;  // of every item: its row of x
-    int groups, begin, end;
+    const int* first;        // (groups+1)
+    const int* position;     // of every item: its row of x
+    int tile_count, groups, begin, end;
 } Grouped;
 
 // One factor of a product: `rows` x `columns` elements at p, rows `stride` apart, or at `gather` (rows) times stride.

@@ -3,27 +3,26 @@ Targets in a table of rows and columns: an item is a position and one of the dis
 
     position n, K = 3    targets in cells (4,1) (0,7) (4,2)       items    (n, row 4, columns 1 - 2)   (n, row 0, columns - 7 -)
 
-    row_ids, slot   (N,K)                row of each target; the item that scores it, -1: none
-    position, ids   (items), (items,K)   of an item; columns of the position's targets, -1: those in another row
-    first           (rows+1)             items are sorted by row, stably: the first one of each row; first[rows]: how many
+    row_ids, slot   (N,K)       row of each target; the item that scores it, -1: none
+    position        (items)     of an item
+    first           (rows+1)    items are sorted by row, stably: the first one of each row; first[rows]: how many
+    ids, weights    (items,K)   of some items: columns of the position's targets, -1: those in another row; their weights
 
 There are at most N K items. How many there are stays on the device: the CPU's functions know, on a GPU the host goes on with
 N K, and whoever works on items leaves out those from first[rows] on.
 
-    bytes a position   items_sort 4 K (7 + 2 K), items_losses 16 K, items_spread 2 C (K + 2)
+    bytes a position   items_sort 4 K (7 + K), items_cells 4 (3 + weights 2) an item and target, items_spread 2 C (K + 2)
 */
 #pragma once
 
 #include "group_by.cuh"
 #include "rows.cuh"
-#include "targets.cuh"
+#include "soft_list.cuh"
 
 typedef struct {
     int K, rows;                    // targets a position, rows of the table
     const int *row_of, *column_of;  // (V) cell of each token
-    int *row_ids, *slot;
-    int *position, *ids;
-    int* first;
+    int *row_ids, *slot, *position, *first;
     int *keys, *order;  // (N K) scratch of the GPU
 } Items;
 
@@ -49,15 +48,13 @@ KERNEL items_rows_kernel(Items s, Targets t, int N) {
 }
 
 // Items from the order of the entries (n,k).
-KERNEL items_fill_kernel(Items s, Targets t, int entries) {
+KERNEL items_fill_kernel(Items s, int entries) {
     FOR_EACH(i, (size_t)entries) {
         if ((int)i >= s.first[s.rows]) continue;
         int entry = s.order[i], n = entry / s.K, row = s.row_ids[entry];
         s.position[i] = n;
         for (int k = 0; k < s.K; k++) {
-            bool here = s.row_ids[n * s.K + k] == row;
-            s.ids[i * s.K + k] = here ? s.column_of[target_id(t, n, k)] : -1;
-            if (here) s.slot[n * s.K + k] = (int)i;
+            if (s.row_ids[n * s.K + k] == row) s.slot[n * s.K + k] = (int)i;
         }
     }
 }
@@ -89,7 +86,7 @@ UNUSED static int items_sort(const Items* s, const Targets* t, int N, stream_t s
 #if GPU_EXECUTION
     LAUNCH(items_rows_kernel, (N + 127) / 128, 128, stream)(*s, *t, N);
     group_order(s->order, s->first, s->keys, N * K, R, stream);
-    LAUNCH(items_fill_kernel, (N * K + 127) / 128, 128, stream)(*s, *t, N * K);
+    LAUNCH(items_fill_kernel, (N * K + 127) / 128, 128, stream)(*s, N * K);
     return N * K;
 #else
     int* first = s->first;
@@ -109,17 +106,30 @@ UNUSED static int items_sort(const Items* s, const Targets* t, int N, stream_t s
         for (int k = 0; k < K; k++) {
             int j = first_same(rows, k);
             slot[k] = rows[k] < 0 ? -1 : j < k ? slot[j] : first[rows[k]]++;
-            if (rows[k] < 0) continue;
-            int* cells = s->ids + (size_t)slot[k] * K;
-            for (int i = 0; j == k && i < K; i++) cells[i] = -1;
-            s->position[slot[k]] = n;
-            cells[k] = s->column_of[target_id(*t, n, k)];
+            if (rows[k] >= 0) s->position[slot[k]] = n;
         }
     }
     for (int r = R; r > 0; r--) first[r] = first[r - 1];
     first[0] = 0;
     return first[R];
 #endif
+}
+
+KERNEL items_cells_kernel(int* RESTRICT ids, float* RESTRICT weights, Items s, Targets t, int begin, int end) {
+    FOR_EACH(i, (size_t)(end - begin) * s.K) {
+        int item = begin + (int)(i / (size_t)s.K), k = (int)(i % (size_t)s.K);
+        if (item >= s.first[s.rows]) continue;
+        int n = s.position[item];
+        bool here = s.slot[(size_t)n * s.K + k] == item;
+        ids[i] = here ? s.column_of[target_id(t, n, k)] : -1;
+        if (weights) weights[i] = here ? target_weight(t, n, k) : 0.0f;
+    }
+}
+
+// ids, and unless NULL weights (end - begin,K) of the targets of items begin .. end - 1, each in its own column of the row.
+UNUSED static void items_cells(int* ids, float* weights, const Items* s, const Targets* t, int begin, int end, stream_t stream) {
+    (void)stream;
+    LAUNCH(items_cells_kernel, ((end - begin) * s->K + 127) / 128, 128, stream)(ids, weights, *s, *t, begin, end);
 }
 
 // dn (N,C) += dh (end - begin,C) of each position's items begin .. end - 1. CPU: 16-bit storage rounds after each of them.
@@ -139,21 +149,4 @@ UNUSED static void items_spread(floatX* dn, const floatX* dh, const Items* s, in
         }
     }
 #endif
-}
-
-KERNEL items_losses_kernel(float* losses, int stride, const float* RESTRICT item_losses, int items, const int* RESTRICT slot,
-                           int N, int K) {
-    FOR_EACH(n, (size_t)N) {
-        for (int k = 0; k < K; k++) {
-            int at = slot[n * K + k];
-            if (at >= 0) losses[(size_t)k * stride + n] += item_losses[(size_t)k * items + at];
-        }
-    }
-}
-
-// losses (K, stride) of N positions += those of their items, (K, items).
-UNUSED static void items_losses(float* losses, int stride, const float* item_losses, int items, const Items* s, int N,
-                                stream_t stream) {
-    (void)stream;
-    LAUNCH(items_losses_kernel, (N + 127) / 128, 128, stream)(losses, stride, item_losses, items, s->slot, N, s->K);
 }

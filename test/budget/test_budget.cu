@@ -420,6 +420,8 @@ static void objectives_are_free(void** state) {
         fail_msg("8 targets move %.0f bytes more per token than one", eight.bytes - none.bytes);
 }
 
+#include "light.h"
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Memory
 
@@ -481,10 +483,15 @@ int main(int argc, char** argv) {
         else cmocka_set_test_filter(argv[i]);
     }
     write_shard();
+    write_ngrams();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(calls_of_a_step),        cmocka_unit_test(clipping_adds_one_kernel_at_most),
-        cmocka_unit_test(bytes_between_products), cmocka_unit_test(a_recomputed_gelu_is_one_pass),
-        cmocka_unit_test(objectives_are_free),    cmocka_unit_test(memory),
+        cmocka_unit_test(calls_of_a_step),
+        cmocka_unit_test(clipping_adds_one_kernel_at_most),
+        cmocka_unit_test(bytes_between_products),
+        cmocka_unit_test(a_recomputed_gelu_is_one_pass),
+        cmocka_unit_test(objectives_are_free),
+        cmocka_unit_test(rows_and_columns_are_quiet),
+        cmocka_unit_test(memory),
     };
     int failed = cmocka_run_group_tests_name("budget", tests, NULL, test_dir_remove);
     return failed;
