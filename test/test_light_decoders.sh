@@ -21,7 +21,7 @@ objective=(--mtp_enabled --mtp_rampup_steps 9 --use_cocont --ngram_path "$d/ngra
 for name in shared apart lowrank; do
     case $name in
         shared) decoder=(--lightrnn_decoder shared) ;;
-        apart) decoder=(--lightrnn_decoder shared --head lightrnn --embedding lightrnn --tie_embedding none) ;;
+        apart) decoder=(--lightrnn_decoder shared --head lightrnn --embedding lightrnn --tie_embedding none --cocont_mass exact) ;;
         lowrank) decoder=(--lightrnn_decoder lowrank --lightrnn_rank 4) ;;
     esac
     train $name "${decoder[@]}" "${objective[@]}" --sample_every 12 --sample_tokens 8

@@ -47,9 +47,19 @@ data/build_ngram "${shards[1]}" --vocab_size 257 --k 8 --out "$d/ngram" >/dev/nu
 train smooth "${light[@]}" --use_cocont --ngram_path "$d/ngram" --ngram_k 8 --cocont_alpha 0.3
 same "validation of a smoothed run" "$(grep -o '^s:0 val:[0-9.]*' "$d/smooth/main.log")" "$(grep -o '^s:0 val:[0-9.]*' "$d/plain/main.log")"
 same "form of a training line" "$(grep -cE '^s:[0-9]+ trn:[0-9.]+ .* cocont_alpha:0.3[0-9]* cocont:[0-9.]+' "$d/smooth/main.log")" 16
+words=(--use_cocont --ngram_path "$d/ngram" --ngram_k 8 --cocont_alpha 0.3 --cocont_mass exact --mtp_enabled --mtp_rampup_steps 12)
+train words "${light[@]}" "${words[@]}" --cocont_decay_start 0.25 --cocont_decay_end 0.75
+same "validation before a step with n-grams as words" "$(field words 0 ntp)" "$(val plain 0)"
+holds "n-grams as words: the loss falls" "$(field words 16 ntp) < $(field words 0 ntp) - 0.5"
+same "their share falls to nothing" "$(grep -cE '^s:[0-9]+ trn:.* cocont_alpha:0.[0-9]* cocont:[0-9.]+' "$d/words/main.log")" 12
+cp -r "$d/words" "$d/words2" && rm "$d/words2/step_00000016.ckpt"
+train words2 "${light[@]}" "${words[@]}" --cocont_decay_start 0.25 --cocont_decay_end 0.75 --resume 1
+same "n-grams as words, resumed" "$(end words2)" "$(end words)"
+same "n-grams as words, resumed: losses" "$(losses words2)" "$(losses words)"
+train cc "${light[@]}" "${words[@]}" --cocont_mode cc --num_iterations 2 --save_every 0
 for half in "--head lightrnn" "--embedding lightrnn --tie_embedding none"; do
-    read -r -a words <<<"$half"
-    train half "${words[@]}"
+    read -r -a ends <<<"$half"
+    train half "${ends[@]}"
     holds "$half" "$(grep -o '^s:16 val:[0-9.]*' "$d/half/main.log" | cut -d : -f 3) < $(grep -o '^s:0 val:[0-9.]*' "$d/half/main.log" | cut -d : -f 3) - 0.5"
     rm -rf "$d/half"
 done
@@ -85,5 +95,7 @@ refused "another codebook" 1 "use --codebook as that run did" "${light[@]}" --mt
     --output_dir "$d/straight" --resume 1 --codebook "$d/snake"
 refused "heads of their own" 2 "not defined for heads of their own" "${light[@]}" --mtp_enabled --mtp_heads linear
 refused "the token filter" 2 "not defined for the token filter" "${light[@]}" --tf_keep 0.5
-refused "the corrected estimator" 2 "not defined for --cocont_mode cc" "${light[@]}" --use_cocont --ngram_path "$d/ngram" --ngram_k 8 --cocont_mode cc
+refused "rows of a dense head" 2 "--cocont_mass exact has no effect with a dense head" --use_cocont --ngram_path "$d/ngram" --ngram_k 8 --cocont_mass exact
+refused "a mass without n-grams" 2 "--cocont_mass has no effect without --use_cocont" "${light[@]}" --cocont_mass exact
+refused "the corrected estimator" 2 "use --cocont_mass exact" "${light[@]}" --use_cocont --ngram_path "$d/ngram" --ngram_k 8 --cocont_mode cc
 finish

@@ -1,14 +1,17 @@
 /*
-What a factorised vocabulary saves: forward and backward of the dense head and of the lightrnn head (head_lightrnn.cuh), and a
-whole training step with either, for 50257 tokens. All cases of a width take turns in one loop, because a machine that others
+What a factorised vocabulary saves: forward and backward of the dense head and of the lightrnn head with each of its decoders
+(head_lightrnn.cuh, light_tables.cuh), and a whole training step, for 50257 tokens. All cases of a width take turns in one loop, because a machine that others
 use changes more between two loops than the cases differ; the best times are then compared with those of the dense head.
 
     head, N x C    N positions, width C: 6 N C 50257 floating-point operations with a dense head, 6 N C (R + K) with rows and
-                   columns
+                   columns; a shared decoder's rows meet its columns once a micro-step, 6 R C (C + K), and a rank of 8 adds
+                   6 N 8 (C + K)
+    16 words       the same with n-grams as words (--cocont_mass exact): the 16 likeliest followers of each token, drawn from the
+                   same law, are targets, too, and a position has as many items as rows they are in
     step, d6       6 layers x 384: forward, loss, backward and AdamW on 1024 positions
 
-    sequential     the table in the order of the ids: 224 rows of 225
-    frequency      the most frequent tokens share the first rows: fewer rows are hit, each by more positions
+    sequential     per row, the table in the order of the ids: 224 rows of 225
+    frequency      the most frequent tokens share the first rows: fewer rows are hit, each by more positions. As the others'
 
 Tokens are drawn from Zipf's law, 1 / (rank + 2.7), with a fixed seed. As in a vocabulary of merges an id says how frequent its
 token is, but not exactly: ids are in the order of ln(rank + 1) + a normal deviate.
@@ -21,7 +24,28 @@ cases, so that a neighbour slows down both. At 1024 positions the bytes alone ta
 #include "../../llmc/model/setup.cuh"
 #include "bench.h"
 
-enum { V = 50257, COLUMNS = 225, STEP_POSITIONS = 1024, CASES = 3, LEAST_REPEATS = 3 };
+enum { V = 50257, COLUMNS = 225, STEP_POSITIONS = 1024, LEAST_REPEATS = 3, RANK = 8, FOLLOWERS = 16 };
+
+typedef struct {
+    const char* name;
+    bool light, both;  // the head; the embedding, too
+    LightDecoder decoder;
+    int book, followers;
+} BenchCase;
+static const BenchCase HEADS[] = {{"dense", false, false, DECODER_PER_ROW, 0, 0},
+                                  {"per row, sequential", true, true, DECODER_PER_ROW, 0, 0},
+                                  {"per row, frequency", true, true, DECODER_PER_ROW, 1, 0},
+                                  {"shared", true, true, DECODER_SHARED, 1, 0},
+                                  {"rank 8", true, true, DECODER_LOWRANK, 1, 0},
+                                  {"per row, 16 words", true, true, DECODER_PER_ROW, 1, FOLLOWERS},
+                                  {"shared, 16 words", true, true, DECODER_SHARED, 1, FOLLOWERS},
+                                  {"rank 8, 16 words", true, true, DECODER_LOWRANK, 1, FOLLOWERS}};
+static const BenchCase STEPS[] = {{"dense, tied", false, false, DECODER_PER_ROW, 0, 0},
+                                  {"per row, head alone", true, false, DECODER_PER_ROW, 1, 0},
+                                  {"per row, both ends", true, true, DECODER_PER_ROW, 1, 0},
+                                  {"shared, both ends", true, true, DECODER_SHARED, 1, 0},
+                                  {"rank 8, both ends", true, true, DECODER_LOWRANK, 1, 0}};
+enum { CASES = sizeof(HEADS) / sizeof(HEADS[0]), STEP_CASES = sizeof(STEPS) / sizeof(STEPS[0]) };
 
 typedef struct {
     int* id_of;    // (V): the token of a rank
@@ -66,21 +90,34 @@ static void zipf_tokens(const Zipf* z, int* tokens, int n) {
     }
 }
 
-static void open_bench(Model* m, Config c, int B, int T) {
-    c.V = V, c.B = B, c.T = T;
+static void open_bench(Model* m, const BenchCase* k, const Codebook* books, int L, int C, int N) {
+    Config c = {};
+    c.L = L, c.NH = C / 64, c.C = C, c.V = V, c.B = N / 256, c.T = 256;
+    c.tied = !k->light || k->decoder == DECODER_SHARED;
+    if (k->light) {
+        c.head = HEAD_LIGHTRNN, c.embedding = k->both ? EMBEDDING_LIGHTRNN : EMBEDDING_DENSE, c.book = books[k->book];
+        c.decoder = k->decoder, c.light_rank = k->decoder == DECODER_LOWRANK ? RANK : 0;
+    }
+    c.aux.table_k[0] = k->followers, c.aux.exact = k->followers > 0;
     config_arch(&c, "nocap");
     memset(m, 0, sizeof(*m));
     model_declare(m, c, true);
     model_allocate(m, false, true);
-    model_plan_shape(m, B, T);
+    model_plan_shape(m, c.B, c.T);
     model_init_weights(m, 1);
 }
 
-// The same weights with another codebook of the same shape.
-static void use_book(Model* m, const Codebook* book) {
-    if (m->config.head != HEAD_LIGHTRNN) return;
-    m->config.book = *book;
-    cells_upload(m);
+// The followers of every token, and a tenth of the target for them.
+static void use_followers(Model* m, const Zipf* z) {
+    if (!m->config.aux.exact) return;
+    Smoothing s[SOFT_TABLES] = {};
+    s[0].table = top_table_alloc(TABLE_BIGRAM, V, FOLLOWERS);
+    zipf_tokens(z, s[0].table.ids, V * FOLLOWERS);
+    for (int i = 0; i < V * FOLLOWERS; i++) s[0].table.probs[i] = 1.0f / FOLLOWERS;
+    smoothing_upload(s, m);
+    StepWeights weights = {};
+    weights.token[0] = 1.0f, weights.table[0] = 0.1f;
+    targets_start(m, weights);
 }
 
 static int rows_hit(const Codebook* book, const int* targets, int n) {
@@ -108,26 +145,35 @@ static void say(const char* what, const char* name, Timing t, double flops, doub
     fflush(stdout);
 }
 
-static const char* const CASE_NAMES[CASES] = {"dense", "lightrnn, sequential", "lightrnn, frequency"};
+// Operations of a head on N positions, forward and backward, and bytes of the weights that they meet. Of the words of n-grams
+// nothing is counted: their rate is that of the same work without them.
+typedef struct {
+    double flops, bytes;
+} HeadWork;
 
-// A head alone: dense and both tables in turn.
+static HeadWork head_work(const BenchCase* k, const Codebook* book, int hit, double N, double C) {
+    double R = book->rows, K = book->columns, cells = k->light ? hit * K : (double)V, both = C * (R + K);
+    HeadWork w = {6 * N * C * (k->light ? R + K : (double)V), 12 * cells * C};
+    if (k->decoder == DECODER_SHARED) w.flops += 6 * R * C * (C + K), w.bytes = 12 * (both + C * C);
+    if (k->decoder == DECODER_LOWRANK) w.flops += 6 * N * RANK * (C + K), w.bytes = 12 * (both + RANK * hit * (C + K));
+    return w;
+}
+
+// A head alone, all cases in turn.
 static void bench_head(const Zipf* z, const Codebook* books, int N, int C, int repeats) {
     static double seconds[CASES][BENCH_MAX_REPEATS], rates[CASES * BENCH_MAX_REPEATS];
-    Model models[2];
-    int B = N / 256, *tokens = (int*)xmalloc((size_t)(N + 1) * sizeof(int));
+    Model models[CASES];
+    int* tokens = (int*)xmalloc((size_t)(N + 1) * sizeof(int));
     zipf_tokens(z, tokens, N + 1);
-    for (int i = 0; i < 2; i++) {
-        Config c = {};
-        c.L = 1, c.NH = C / 64, c.C = C, c.tied = !i;
-        if (i) c.head = HEAD_LIGHTRNN, c.embedding = EMBEDDING_LIGHTRNN, c.book = books[0];
-        open_bench(&models[i], c, B, 256);
-        for (size_t k = 0; k < (size_t)N * C; k++) from_float(&models[i].yf[k], 0.001f * (float)(k * 7919 % 2001) - 1.0f);
+    for (int k = 0; k < CASES; k++) {
+        open_bench(&models[k], &HEADS[k], books, 1, C, N);
+        use_followers(&models[k], z);
+        for (size_t i = 0; i < (size_t)N * C; i++) from_float(&models[k].yf[i], 0.001f * (float)(i * 7919 % 2001) - 1.0f);
     }
-    Micro micro = {tokens, NULL, B, 256, true};
+    Micro micro = {tokens, NULL, N / 256, 256, true};
     for (int i = -1; i < repeats; i++) {
         for (int k = 0; k < CASES; k++) {
-            Model* m = &models[k > 0];
-            use_book(m, &books[k > 1]);
+            Model* m = &models[k];
             double start = bench_now();
             head_loss(m, &micro, training_targets(m, &micro), 1.0f / (float)N, true);
             if (i < 0) continue;
@@ -140,21 +186,20 @@ static void bench_head(const Zipf* z, const Codebook* books, int N, int C, int r
     double dense = 0, ceiling = bench_timing(rates, CASES * repeats).median;
     for (int k = 0; k < CASES; k++) {
         Timing t = bench_timing(seconds[k], repeats);
-        const Codebook* book = &books[k > 1];
+        const Codebook* book = &books[HEADS[k].book];
         if (!k) dense = t.best;
-        double cells = k ? (double)rows_hit(book, tokens + 1, N) * book->columns : (double)V;
-        say(what, CASE_NAMES[k], t, 6.0 * N * C * (k ? book->rows + book->columns : V), 12 * cells * C, dense, ceiling);
+        HeadWork w = head_work(&HEADS[k], book, rows_hit(book, tokens + 1, N), N, C);
+        say(what, HEADS[k].name, t, w.flops, w.bytes, dense, ceiling);
+        model_free(&models[k]);
     }
-    for (int i = 0; i < 2; i++) model_free(&models[i]);
     free(tokens);
 }
 
 // Whole steps. The lightrnn head with a dense embedding has more parameters than the tied dense model.
-static void bench_steps(const Zipf* z, const Codebook* book, int repeats) {
-    static double seconds[CASES][BENCH_MAX_REPEATS];
-    static const char* const names[CASES] = {"dense, tied", "lightrnn head", "lightrnn, both ends"};
+static void bench_steps(const Zipf* z, const Codebook* books, int repeats) {
+    static double seconds[STEP_CASES][BENCH_MAX_REPEATS];
     enum { N = STEP_POSITIONS };
-    Model models[CASES];
+    Model models[STEP_CASES];
     int tokens[N + 1], order[N], at = 0;
     zipf_tokens(z, tokens, N + 1);
     for (int v = 0; v < V; v++) {
@@ -162,13 +207,7 @@ static void bench_steps(const Zipf* z, const Codebook* book, int repeats) {
             if (tokens[n] == v) order[at++] = n;
         }
     }
-    for (int k = 0; k < CASES; k++) {
-        Config c = {};
-        c.L = 6, c.NH = 6, c.C = 384, c.tied = !k;
-        if (k) c.head = HEAD_LIGHTRNN, c.book = *book;
-        if (k > 1) c.embedding = EMBEDDING_LIGHTRNN;
-        open_bench(&models[k], c, N / 256, 256);
-    }
+    for (int k = 0; k < STEP_CASES; k++) open_bench(&models[k], &STEPS[k], books, 6, 384, N);
     Micro micro = {tokens, order, N / 256, 256, false};
     StepInputs in = {};
     in.lr = 1e-4f, in.beta1 = 0.9f, in.beta2 = 0.95f, in.eps = 1e-8f;
@@ -176,7 +215,7 @@ static void bench_steps(const Zipf* z, const Codebook* book, int repeats) {
     StepWeights weights = {};
     weights.token[0] = 1.0f;
     for (int i = -1; i < repeats; i++) {
-        for (int k = 0; k < CASES; k++) {
+        for (int k = 0; k < STEP_CASES; k++) {
             double start = bench_now();
             model_micro_step(&models[k], &micro, 1);
             model_update(&models[k], in, weights);
@@ -184,24 +223,23 @@ static void bench_steps(const Zipf* z, const Codebook* book, int repeats) {
         }
     }
     double dense = 0;
-    for (int k = 0; k < CASES; k++) {
+    for (int k = 0; k < STEP_CASES; k++) {
         Timing t = bench_timing(seconds[k], repeats);
         if (!k) dense = t.best;
-        say("step, d6", names[k], t, 0, 0, dense, 1);
+        say("step, d6", STEPS[k].name, t, 0, 0, dense, 1);
         model_free(&models[k]);
     }
 }
 
 int main(int argc, char** argv) {
-    int repeats = argc > 1 ? atoi(argv[1]) : 7;
+    int repeats = argc > 1 ? atoi(argv[1]) : LEAST_REPEATS;
     if (repeats < LEAST_REPEATS || repeats > BENCH_MAX_REPEATS) usage_error("repeats: %d..%d", LEAST_REPEATS, BENCH_MAX_REPEATS);
     bench_begin("factorised vocabulary");
     Zipf z = zipf_start();
     Codebook books[2] = {codebook_sequential(V, COLUMNS), codebook_from_order(V, COLUMNS, z.id_of)};
-    static const int widths[] = {256, 384, 768, 1024};
+    static const int widths[] = {256, 384, 768};
     for (size_t i = 0; i < sizeof(widths) / sizeof(widths[0]); i++) bench_head(&z, books, 1024, widths[i], repeats);
-    bench_head(&z, books, 4096, 768, LEAST_REPEATS);
-    bench_steps(&z, &books[1], repeats);
+    bench_steps(&z, books, repeats);
     free(z.id_of), free(z.sums);
     codebook_free(&books[0]), codebook_free(&books[1]);
     return 0;
