@@ -84,11 +84,12 @@ static void set_targets(Model* m, const Gold* g, int K) {
     targets_start(m, w);
 }
 
-static void check_recorded(const char* name, const char* arch, bool light_embedding) {
+static void check_recorded(const char* name, const char* arch, bool light_embedding, bool exact) {
     Gold* g = gold_open(name);
     int K = gold_int(g, "K");
     Config c = config_of(g, arch, light_embedding, K);
     if (gold_param(g, "alpha") > 0) c.aux.table_k[0] = gold_tensor(g, "follower_ids")->dims[1];
+    c.aux.exact = exact;
     Model m;
     open_recorded(&m, c);
     int N = c.B * c.T, V = c.V;
@@ -122,8 +123,9 @@ static void check_recorded(const char* name, const char* arch, bool light_embedd
     gold_close(g);
 }
 
-static void both_ends(void** state) { (void)state, check_recorded("light_both", "nocap", true); }
-static void head_alone(void** state) { (void)state, check_recorded("light_head", "gpt2", false); }
+static void both_ends(void** state) { (void)state, check_recorded("light_both", "nocap", true, false); }
+static void words(void** state) { (void)state, check_recorded("light_words", "nocap", true, true); }
+static void head_alone(void** state) { (void)state, check_recorded("light_head", "gpt2", false, false); }
 
 static void curve(void** state) {
     (void)state;
@@ -164,6 +166,6 @@ static void curve(void** state) {
 
 #define TEST(name) cmocka_unit_test_teardown(name, release_buffers)
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(both_ends), TEST(head_alone), TEST(curve)};
+    const struct CMUnitTest tests[] = {TEST(both_ends), TEST(words), TEST(head_alone), TEST(curve)};
     return cmocka_run_group_tests_name("lightrnn, recorded " PRECISION_NAME, tests, NULL, NULL);
 }

@@ -36,8 +36,16 @@ def ngram_loss(log_rows, book, ids, probs):
     return -(log_rows.gather(1, book.row[ids.clamp(min=0)]) * probs * present).sum(1), present.any(1)
 
 
-def losses_and_grads(params, cfg, tokens, run, table=None):
-    """Row + column cross-entropy of the tokens 1 .. K ahead (K, N), that of the followers (N), and gradients of the objective."""
+def words_loss(log_probs, ids, probs):
+    """Cross-entropy of the followers as words, per position, and where there are any. log_probs (N, V), ids (N, K)."""
+    present = ids >= 0
+    return -(log_probs.gather(1, ids.clamp(min=0)) * probs * present).sum(1), present.any(1)
+
+
+def losses_and_grads(params, cfg, tokens, run, table=None, exact=False):
+    """Row + column cross-entropy of the tokens 1 .. K ahead (K, N), that of the followers (N), and gradients of the objective.
+
+    exact: the followers are words, not rows."""
     dtype, (store, weight), scale = RUNS[run]
     leaves = {name: w.detach().to(dtype).requires_grad_(True) for name, w in params.items()}
     tokens, book = torch.tensor(tokens).long(), cfg.book
@@ -53,10 +61,17 @@ def losses_and_grads(params, cfg, tokens, run, table=None):
     smooth = torch.zeros(N, dtype=dtype)
     main = rows[0]
     if table:
-        smooth, seen = ngram_loss(log_rows, book, *(torch.tensor(x)[tokens[:N]] for x in table))
+        followers_of = [torch.tensor(x)[tokens[:N]] for x in table]
+        if exact:
+            each = [gpt2.light_columns(leaves, cfg, store(h), torch.full((N,), r), store, weight) for r in range(book.rows)]
+            log_probs = log_rows[:, book.row] + torch.stack(each, 1)[:, book.row, book.column]
+            main = main + columns[0]
+            smooth, seen = words_loss(log_probs, *followers_of)
+        else:
+            smooth, seen = ngram_loss(log_rows, book, *followers_of)
         smooth = torch.where(seen, smooth, main)  # nothing is known: the target as it was
         main = (1 - ALPHA) * main + ALPHA * smooth
-    total = main + columns[0] + sum(AHEAD * (r + c) for r, c in zip(rows[1:], columns[1:]))
+    total = main + (0 if table and exact else columns[0]) + sum(AHEAD * (r + c) for r, c in zip(rows[1:], columns[1:]))
     (total.mean() * scale).backward()
     losses = torch.stack([r + c for r, c in zip(rows, columns)])
     grads = {name: w.grad / scale for name, w in leaves.items()}
@@ -83,9 +98,10 @@ def book_of(case, cfg):
 
 
 def models():
-    for name, arch, embedding, K, why in (
-            ("light_both", "nocap", True, 2, "both ends, two tokens ahead on shared row logits, n-grams over the rows"),
-            ("light_head", "gpt2", False, 1, "the head alone, behind a dense embedding and LayerNorm")):
+    for name, arch, embedding, K, exact, why in (
+            ("light_both", "nocap", True, 2, False, "both ends, two tokens ahead on shared row logits, n-grams over the rows"),
+            ("light_words", "nocap", True, 2, True, "both ends, two tokens ahead, n-grams as words"),
+            ("light_head", "gpt2", False, 1, False, "the head alone, behind a dense embedding and LayerNorm")):
         cfg = config(arch, embedding, K)
         tokens = token_stream(name, N + K)
         positions = np.array([0, T - 1, 2 * T - 1], np.int32)
@@ -93,7 +109,7 @@ def models():
                     V=VOCABULARY, K=K, columns=COLUMNS, alpha=ALPHA if K > 1 else 0.0, ahead=AHEAD)
         params = with_biases(gpt2.initial_parameters(cfg, SEED, torch.float64))
         table = followers() if K > 1 else None
-        runs = {run: losses_and_grads(params, cfg, tokens, run, table) for run in RUNS}
+        runs = {run: losses_and_grads(params, cfg, tokens, run, table, exact) for run in RUNS}
         case.ints("tokens", tokens)
         case.ints("positions", positions)
         book_of(case, cfg)
