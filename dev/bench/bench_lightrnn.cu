@@ -1,7 +1,8 @@
 /*
 What a factorised vocabulary saves: forward and backward of the dense head and of the lightrnn head with each of its decoders
-(head_lightrnn.cuh, light_tables.cuh), and a whole training step, for 50257 tokens. All cases of a width take turns in one loop, because a machine that others
-use changes more between two loops than the cases differ; the best times are then compared with those of the dense head.
+(head_lightrnn.cuh, light_tables.cuh), and a whole training step, for 50257 tokens. All cases of a width take turns in one loop,
+because a machine that others use changes more between two loops than the cases differ; the best times are then compared with
+those of the dense head.
 
     head, N x C    N positions, width C: 6 N C 50257 floating-point operations with a dense head, 6 N C (R + K) with rows and
                    columns; a shared decoder's rows meet its columns once a micro-step, 6 R C (C + K), and a rank of 8 adds
