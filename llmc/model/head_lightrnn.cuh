@@ -53,9 +53,10 @@ static LightList light_list(const Model* m, Targets t, int N, float* losses) {
     const LightRnn* l = &m->light;
     LightList list = {t, {losses, NULL, m->config.B * m->config.T, t.count, t.count, 0}};
     if (!t.tables || !m->config.aux.exact) return list;
+    int entries = targets_total(t), most = light_entries(&m->config);
+    if (entries > most) fail("lightrnn head: %d targets and n-grams a position, but it was made for %d", entries, most);
     list.targets = soft_list(&l->list, t, N, m->stream);
-    list.losses.share = l->list.share, list.losses.entries = list.targets.count, list.losses.table_slot = t.table[0].loss_slot;
-    if (list.targets.count > light_entries(&m->config)) fail("lightrnn head: %d entries a position", list.targets.count);
+    list.losses.share = l->list.share, list.losses.entries = entries, list.losses.table_slot = t.table[0].loss_slot;
     return list;
 }
 

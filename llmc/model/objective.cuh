@@ -221,7 +221,8 @@ UNUSED static void objective_print(const Objective* o) {
         const AuxWeight* a = &o->smoothing[i].alpha;
         double end = aux_weight_at(a, a->num_iterations);
         if (a->weight == 0) continue;
-        printf("objective  %g of the target on %s, %g at the end", a->weight, i ? "its neighbours" : "n-grams", end);
+        const char* what = i ? "its neighbours" : o->smoothing[0].exact ? "n-grams, as words" : "n-grams";
+        printf("objective  %g of the target on %s, %g at the end", a->weight, what, end);
         if (end > 0)
             printf(": up to %.4f nats of val loss (--%s_decay_start 0.8 lets it down)", -log(1 - end), i ? "soft_ce" : "cocont");
         printf("\n");
