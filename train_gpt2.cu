@@ -23,6 +23,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/model/nonfinite.cuh"
 #include "llmc/model/plan_print.cuh"
 #include "llmc/model/setup.cuh"
+#include "llmc/model/validation.cuh"
 #include "llmc/model/vocabulary.h"
 #include "llmc/optim/schedule.h"
 
@@ -225,13 +226,6 @@ static Config config_from_options(const Options* o) {
     return c;
 }
 
-// Rows of a validation batch that are computed at once: the largest divisor of the batch that fits the training batch.
-static int validation_rows(const Options* o) {
-    int rows = o->val_batch_size < o->batch_size ? o->val_batch_size : o->batch_size;
-    while (o->val_batch_size % rows) rows--;
-    return rows;
-}
-
 static int64_t tokens_per_step(const Options* o) {
     return (int64_t)o->batch_size * o->sequence_length * o->grad_accumulation_steps;
 }
@@ -264,58 +258,7 @@ static void check_options(const Options* o) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Validation: plain cross-entropies of the whole vocabulary, whatever is trained. val_loss is the next token's
-
-static void zero_losses(Model* m, int offsets) {
-    size_t bytes = (size_t)offsets * m->config.B * m->config.T * sizeof(float);
-#if GPU_EXECUTION
-    CUDA_CHECK(cudaMemsetAsync(m->losses, 0, bytes, m->stream));
-#else
-    memset(m->losses, 0, bytes);
-#endif
-}
-
-// means (offsets): mean loss in nats of the tokens 1, 2, .. ahead, over the first `tokens` positions of the validation shards.
-// Gives up, and returns false, when *stop is set meanwhile.
-static bool validate(Model* m, Feed* val, int rows, int T, int64_t tokens, const volatile sig_atomic_t* stop, double* means) {
-    int B = val->loader.B, offsets = val->loader.look_ahead;  // as objective_offsets
-    loader_reset(&val->loader);
-    zero_losses(m, offsets);
-    for (int64_t done = 0; done < tokens; done += (int64_t)B * T) {
-        feed_next(val, m->stream);
-        for (int b = 0; b < B; b += rows) {
-            if (*stop) return false;
-            Micro micro = {val->tokens + (size_t)b * T, NULL, rows, T, true};
-            model_forward(m, micro.tokens, rows, T);
-            head_loss(m, &micro, measured_targets(m, &micro, offsets), 0.0f, false);
-            auxiliary_measure(m, &micro);
-        }
-    }
-    check_launches();
-    int N = rows * T, stride = m->config.B * m->config.T;
-    float* losses = (float*)xmalloc((size_t)N * sizeof(float));
-    for (int k = 0; k < offsets; k++) {
-        copy_to_host(losses, m->losses + (size_t)k * stride, (size_t)N * sizeof(float));
-        double sum = 0.0;
-        for (int n = 0; n < N; n++) sum += losses[n];
-        means[k] = sum / (double)tokens;
-    }
-    free(losses);
-    return true;
-}
-
-// Opens the validation shards and refuses to score any token twice.
-static void open_validation(Feed* val, const Options* o, int T, int look_ahead) {
-    feed_open(val, o->input_val_bin, o->val_batch_size, T, look_ahead, o->vocab_size, false);
-    int64_t most = (int64_t)(loader_epoch_batches(&val->loader) * val->loader.stride);
-    if (o->val_tokens > most) {
-        int64_t tokens = 0;
-        for (int i = 0; i < val->loader.shards.count; i++) tokens += (int64_t)val->loader.shards.ntok[i];
-        fail("%s: %lld tokens serve at most --val_tokens %lld, but --val_tokens is %lld; lower it, or bring more text",
-             o->input_val_bin, (long long)tokens, (long long)most, (long long)o->val_tokens);
-    }
-    loader_check(&val->loader);
-}
+// Validation in another precision: the sibling variant's, on this trainer's masters
 
 typedef struct {
     Options o;
@@ -334,7 +277,7 @@ static int evaluator_declare(Evaluator* e, int argc, char** argv, int B) {
     vocabulary_from_flags(&e->flags, &c);
     Objective objective = objective_open(&e->flags, e->o.num_iterations);
     objective_configure(&objective, &c);
-    c.B = validation_rows(&e->o);
+    c.B = validation_rows(e->o.val_batch_size, e->o.batch_size);
     model_declare(&e->model, c, false);
     return objective_offsets(&objective);
 }
@@ -367,7 +310,7 @@ extern "C" bool PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** 
         e->model.masters = (float*)masters;
         model_allocate(&e->model, false, false);
         model_plan_shape(&e->model, e->model.config.B, T);
-        open_validation(&e->val, &e->o, T, offsets);
+        open_validation(&e->val, e->o.input_val_bin, e->o.val_batch_size, T, offsets, e->o.vocab_size, e->o.val_tokens);
         return true;
     }
     T = e->val.loader.T;
@@ -778,7 +721,7 @@ static void declare_run(Trainer* t) {
     objective_configure(&t->objective, &c);
     t->has_val = o->val_loss_every > 0;
     t->val_T = o->val_sequence_length ? o->val_sequence_length : o->sequence_length;
-    t->val_rows = validation_rows(o);
+    t->val_rows = validation_rows(o->val_batch_size, o->batch_size);
     t->model.attention.deterministic = o->deterministic;
     model_declare(&t->model, c, true);
     print_banner(t);
@@ -802,7 +745,10 @@ static void open_run(Trainer* t) {
     arenas_must_fit(arenas, 4, model_workspace_bytes(m, m->config.T, 9));
     feed_open(&t->train, o->input_bin, o->batch_size, o->sequence_length, look_ahead, o->vocab_size, true);
     bool own_val = !strcmp(o->val_precision, PRECISION_NAME);
-    if (t->has_val && own_val) open_validation(&t->val, o, t->val_T, objective_offsets(&t->objective));
+    if (t->has_val && own_val) {
+        open_validation(&t->val, o->input_val_bin, o->val_batch_size, t->val_T, objective_offsets(&t->objective), o->vocab_size,
+                        o->val_tokens);
+    }
     open_tokenizer(t);
     model_allocate(m, o->tf32, o->deterministic);
     objective_upload(&t->objective, m);
