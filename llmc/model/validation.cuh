@@ -64,7 +64,7 @@ UNUSED static bool validate(Model* m, Feed* val, int rows, int T, int64_t tokens
 
 // Opens the validation shards, in batches of B sequences of T tokens, and refuses to score any token twice.
 UNUSED static void open_validation(Feed* val, const char* pattern, int B, int T, int look_ahead, int vocab_size, int64_t tokens) {
-    feed_open(val, pattern, B, T, look_ahead, vocab_size, false);
+    feed_open(val, pattern, NULL, B, T, look_ahead, vocab_size, false);
     int64_t most = (int64_t)(loader_epoch_batches(&val->loader) * val->loader.stride);
     if (tokens > most) {
         int64_t all = 0;
