@@ -72,6 +72,7 @@ static void positions_get_their_losses(void** state) {
     for (int i = 0; i < LONGEST; i++) ids[i] = (uint16_t)(i * i % V);
     Model m;
     open_tiny(&m, "nocap", NULL);
+    unlink(test_path("s_0.losses"));
     shard_write(test_path("s_0.bin"), ids, LONGEST);
     int before = dup(STDOUT_FILENO), nowhere = open("/dev/null", O_WRONLY);
     fflush(stdout), dup2(nowhere, STDOUT_FILENO);
