@@ -144,7 +144,7 @@ $(TOOLS): data/%: data/%.c $(call stamp,c,$(CC) $(C_FLAGS))
 # Tests that compile the whole model are built together, in test/test_objectives.cu and test/test_models.cu; each can be built alone.
 # Objectives stand on operations that all three precisions test: two on the CPU and one in the emulation are enough for them.
 OBJECTIVE_TESTS := consistency filter heads light_decoders light_mass lightrnn smoothing spelling table_embedding
-MODEL_TESTS := cache choices generate lightrnn_gold mtp
+MODEL_TESTS := cache choices generate lightrnn_gold mtp score
 TEST_CU := $(filter-out $(OBJECTIVE_TESTS) $(MODEL_TESTS),$(patsubst test/test_%.cu,%,$(wildcard test/test_*.cu)))
 # What runs in the emulation: programs that read device memory through copies only
 EMU_TESTS := activation attention classifier decode feed gemm model models objectives ops optim products

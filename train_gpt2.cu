@@ -22,7 +22,9 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
 #include "llmc/model/init_from.cuh"
 #include "llmc/model/nonfinite.cuh"
 #include "llmc/model/plan_print.cuh"
+#include "llmc/model/score.cuh"
 #include "llmc/model/setup.cuh"
+#include "llmc/model/validation.cuh"
 #include "llmc/model/vocabulary.h"
 #include "llmc/optim/schedule.h"
 
@@ -121,8 +123,12 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     FLOAT(spell_decay_end, 1, 0, 1, "share of the run at which it is 0")                                                          \
     SECTION("Token filter")                                                                                                       \
     FLOAT(tf_keep, 1, 0.0001, 1, "share of the positions, those of largest loss, that get a gradient; 1 = all, try 0.6")          \
-    CHOICE(tf_rule, "topk", FILTER_RULES, "the largest losses of a micro-batch, or those that are high within their sequence")    \
+    CHOICE(tf_rule, "topk", FILTER_RULES, "the largest losses of a micro-batch, those that are high within their sequence, or "   \
+           "those farthest above a reference model's")                                                                            \
     FLOAT(tf_threshold, 0.3, 0, 0.999, "of --tf_rule minmax: kept is what is higher than this share of the sequence's range")     \
+    STRING(tf_reference, "", "of --tf_rule excess: folder with the losses of the training shards, which --score_bin writes")      \
+    STRING(score_bin, "", "do not train: write the losses of all tokens of these shards (a glob, quoted) by --init_from's model") \
+    STRING(score_dir, "", "of --score_bin: folder that gets a file for each shard; one that is there is not written again")       \
     CHOICE(tf_norm, "kept", "kept|all", "the loss is a mean over the kept positions, or their sum over the number of all")        \
     CHOICE(tf_mode, "output", "output", "what is left out: output = the gradient of the logits, so the filtered loss's is exact") \
     INT(tf_start_step, 0, 0, 1000000000, "first step that is filtered")                                                           \
@@ -226,13 +232,6 @@ static Config config_from_options(const Options* o) {
     return c;
 }
 
-// Rows of a validation batch that are computed at once: the largest divisor of the batch that fits the training batch.
-static int validation_rows(const Options* o) {
-    int rows = o->val_batch_size < o->batch_size ? o->val_batch_size : o->batch_size;
-    while (o->val_batch_size % rows) rows--;
-    return rows;
-}
-
 static int64_t tokens_per_step(const Options* o) {
     return (int64_t)o->batch_size * o->sequence_length * o->grad_accumulation_steps;
 }
@@ -265,58 +264,7 @@ static void check_options(const Options* o) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Validation: plain cross-entropies of the whole vocabulary, whatever is trained. val_loss is the next token's
-
-static void zero_losses(Model* m, int offsets) {
-    size_t bytes = (size_t)offsets * m->config.B * m->config.T * sizeof(float);
-#if GPU_EXECUTION
-    CUDA_CHECK(cudaMemsetAsync(m->losses, 0, bytes, m->stream));
-#else
-    memset(m->losses, 0, bytes);
-#endif
-}
-
-// means (offsets): mean loss in nats of the tokens 1, 2, .. ahead, over the first `tokens` positions of the validation shards.
-// Gives up, and returns false, when *stop is set meanwhile.
-static bool validate(Model* m, Feed* val, int rows, int T, int64_t tokens, const volatile sig_atomic_t* stop, double* means) {
-    int B = val->loader.B, offsets = val->loader.look_ahead;  // as objective_offsets
-    loader_reset(&val->loader);
-    zero_losses(m, offsets);
-    for (int64_t done = 0; done < tokens; done += (int64_t)B * T) {
-        feed_next(val, m->stream);
-        for (int b = 0; b < B; b += rows) {
-            if (*stop) return false;
-            Micro micro = {val->tokens + (size_t)b * T, NULL, rows, T, true};
-            model_forward(m, micro.tokens, rows, T);
-            head_loss(m, &micro, measured_targets(m, &micro, offsets), 0.0f, false);
-            auxiliary_measure(m, &micro);
-        }
-    }
-    check_launches();
-    int N = rows * T, stride = m->config.B * m->config.T;
-    float* losses = (float*)xmalloc((size_t)N * sizeof(float));
-    for (int k = 0; k < offsets; k++) {
-        copy_to_host(losses, m->losses + (size_t)k * stride, (size_t)N * sizeof(float));
-        double sum = 0.0;
-        for (int n = 0; n < N; n++) sum += losses[n];
-        means[k] = sum / (double)tokens;
-    }
-    free(losses);
-    return true;
-}
-
-// Opens the validation shards and refuses to score any token twice.
-static void open_validation(Feed* val, const Options* o, int T, int look_ahead) {
-    feed_open(val, o->input_val_bin, o->val_batch_size, T, look_ahead, o->vocab_size, false);
-    int64_t most = (int64_t)(loader_epoch_batches(&val->loader) * val->loader.stride);
-    if (o->val_tokens > most) {
-        int64_t tokens = 0;
-        for (int i = 0; i < val->loader.shards.count; i++) tokens += (int64_t)val->loader.shards.ntok[i];
-        fail("%s: %lld tokens serve at most --val_tokens %lld, but --val_tokens is %lld; lower it, or bring more text",
-             o->input_val_bin, (long long)tokens, (long long)most, (long long)o->val_tokens);
-    }
-    loader_check(&val->loader);
-}
+// Validation in another precision: the sibling variant's, on this trainer's masters
 
 typedef struct {
     Options o;
@@ -335,7 +283,7 @@ static int evaluator_declare(Evaluator* e, int argc, char** argv, int B) {
     vocabulary_from_flags(&e->flags, &c);
     Objective objective = objective_open(&e->flags, e->o.num_iterations);
     objective_configure(&objective, &c);
-    c.B = validation_rows(&e->o);
+    c.B = validation_rows(e->o.val_batch_size, e->o.batch_size);
     model_declare(&e->model, c, false);
     return objective_offsets(&objective);
 }
@@ -368,7 +316,7 @@ extern "C" bool PASTED(ahead_validate, VARIANT)(void** handle, int argc, char** 
         e->model.masters = (float*)masters;
         model_allocate(&e->model, false, false);
         model_plan_shape(&e->model, e->model.config.B, T);
-        open_validation(&e->val, &e->o, T, offsets);
+        open_validation(&e->val, e->o.input_val_bin, e->o.val_batch_size, T, offsets, e->o.vocab_size, e->o.val_tokens);
         return true;
     }
     T = e->val.loader.T;
@@ -482,17 +430,40 @@ static bool run_sample(Trainer* t, int64_t step) {
     return !stop_signal;
 }
 
-// --generate: no training, text from a checkpoint. Text alone goes to stdout.
-static int generate_text(FlagTable* flags, Options* o) {
+// Opens a checkpoint to use its model: its flags are now in `flags` and o, its sizes in c. The batch is the run's, too.
+static CheckpointReader trained_config(FlagTable* flags, Options* o, const char* path, const TrainedUse* use, Config* c) {
     Options run_options;
     FlagTable run = options_table(&run_options);
-    CheckpointReader r = trained_open(flags, &run, o->generate);
+    CheckpointReader r = trained_open(flags, &run, path, use);
+    if (!flag_was_set(flags, "batch_size")) o->batch_size = run_options.batch_size;
+    *c = config_from_options(o);
+    if (GPU_EXECUTION && c->T % 8)
+        fail("%s: trained with --sequence_length %d, which a GPU takes in eights; add --device cpu", r.path, c->T);
+    trained_vocabulary(&r, flags, c);
+    return r;
+}
+
+// --score_bin: no training, losses of tokens by the model of --init_from.
+static int score_tokens(FlagTable* flags, Options* o) {
     Model m = {};
-    Config c = config_from_options(o);
+    Config c;
+    CheckpointReader r = trained_config(flags, o, o->init_from, &score_use, &c);
+    score_same_tokenizer(o->tokenizer, o->input_bin, o->score_bin);
+    model_declare(&m, c, false);
+    trained_load(&m, &r, o->tf32);
+    model_plan_shape(&m, c.B, c.T);
+    printf("model      %s: step %lld, %.2fM parameters; %d windows of %d tokens at once\n", r.path, (long long)r.state.step,
+           params_live(&m.table) / 1e6, c.B, c.T);
+    score_shards(&m, c.B, c.T, o->score_bin, o->score_dir, r.header.meta_crc);
+    return 0;
+}
+
+// --generate: no training, text from a checkpoint. Text alone goes to stdout.
+static int generate_text(FlagTable* flags, Options* o) {
+    Model m = {};
+    Config c;
+    CheckpointReader r = trained_config(flags, o, o->generate, &generate_use, &c);
     c.B = 1, c.decode = true;
-    if (GPU_EXECUTION && c.T % 8)
-        fail("%s: trained with --sequence_length %d, which a GPU takes in eights; add --device cpu", r.path, c.T);
-    trained_vocabulary(&r, flags, &c);
     Tokenizer tokenizer = tokenizer_open(o->tokenizer, o->input_bin, o->vocab_size, "--generate");
     model_declare(&m, c, false);
     trained_load(&m, &r, o->tf32);
@@ -651,7 +622,7 @@ static void micro_step(Trainer* t, int a) {
     Section outer = section_begin(SECTION_DATA);
     feed_next(&t->train, t->model.stream);
     section_end(outer);
-    Micro micro = {t->train.tokens, t->train.order, t->o.batch_size, t->o.sequence_length, a > 0};
+    Micro micro = {t->train.tokens, t->train.order, t->o.batch_size, t->o.sequence_length, a > 0, t->train.reference};
     model_micro_step(&t->model, &micro, t->o.grad_accumulation_steps);
 }
 
@@ -779,7 +750,7 @@ static void declare_run(Trainer* t) {
     objective_configure(&t->objective, &c);
     t->has_val = o->val_loss_every > 0;
     t->val_T = o->val_sequence_length ? o->val_sequence_length : o->sequence_length;
-    t->val_rows = validation_rows(o);
+    t->val_rows = validation_rows(o->val_batch_size, o->batch_size);
     t->model.attention.deterministic = o->deterministic;
     model_declare(&t->model, c, true);
     print_banner(t);
@@ -801,9 +772,15 @@ static void open_run(Trainer* t) {
     int look_ahead = objective_look_ahead(&t->objective);
     Arena* arenas[] = {&m->parameters, &m->gradients, &m->optimizer, &m->activations};
     arenas_must_fit(arenas, 4, model_workspace_bytes(m, m->config.T, 9));
-    feed_open(&t->train, o->input_bin, o->batch_size, o->sequence_length, look_ahead, o->vocab_size, true);
+    if (t->objective.filter.reference)
+        printf("reference  %s: is checked against all shards\n", t->objective.filter.reference), fflush(stdout);
+    feed_open(&t->train, o->input_bin, t->objective.filter.reference, o->batch_size, o->sequence_length, look_ahead,
+              o->vocab_size, true);
     bool own_val = !strcmp(o->val_precision, PRECISION_NAME);
-    if (t->has_val && own_val) open_validation(&t->val, o, t->val_T, objective_offsets(&t->objective));
+    if (t->has_val && own_val) {
+        open_validation(&t->val, o->input_val_bin, o->val_batch_size, t->val_T, objective_offsets(&t->objective), o->vocab_size,
+                        o->val_tokens);
+    }
     open_tokenizer(t);
     model_allocate(m, o->tf32, o->deterministic);
     objective_upload(&t->objective, m);
@@ -920,6 +897,7 @@ extern "C" int PASTED(ahead_train, VARIANT)(int argc, char** argv) {
     t->argc = argc, t->argv = argv;
     if (t->o.threads) device_threads(t->o.threads);
     if (*t->o.generate) return generate_text(&t->flags, &t->o);
+    if (score_wanted(&t->flags)) return score_tokens(&t->flags, &t->o);
     if (t->o.dry_run) return plan_run(t), 0;
     flag_assign_by_name(&t->flags, "device", DEVICE_NAME);
     flag_assign_by_name(&t->flags, "precision", PRECISION_NAME);
@@ -975,12 +953,13 @@ int main(int argc, char** argv) {
 #endif
     if (!strcmp(o.device, "cuda") && !cuda && !o.dry_run)
         fail("--device cuda: no usable GPU (%s); use --device cpu or --device auto", why);
+    const char* what = *o.score_bin ? "scoring" : "training";
     const char* precision = strcmp(o.precision, "auto") ? o.precision : cuda || plans_gpu ? "bf16" : "fp32";
     if (*o.generate) {  // says so itself, on stderr
     } else if (o.dry_run) printf("a dry run in %s: nothing is trained, read or written\n", precision);
-    else if (cuda) printf("training on the GPU in %s\n", precision);
-    else if (!strcmp(o.device, "cpu")) printf("training on the CPU in %s, as asked\n", precision);
-    else printf("training on the CPU in %s: no usable GPU (%s)\n", precision, why);
+    else if (cuda) printf("%s on the GPU in %s\n", what, precision);
+    else if (!strcmp(o.device, "cpu")) printf("%s on the CPU in %s, as asked\n", what, precision);
+    else printf("%s on the CPU in %s: no usable GPU (%s)\n", what, precision, why);
     bool bf16 = !strcmp(precision, "bf16"), fp16 = !strcmp(precision, "fp16");
     flags_free(&flags);  // and with them what precision may point to
 #if AHEAD_WITH_CUDA

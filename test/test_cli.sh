@@ -115,7 +115,7 @@ case_of 1 'empty.bin|0 tokens|needs' --input_bin "$d/empty.bin"
 case_of 1 'few.bin|20 tokens|needs 33|batch_size' --input_bin "$d/few.bin"
 case_of 1 'few.bin|20 tokens|needs' --input_val_bin "$d/few.bin"
 case_of 1 'train.bin|20000|batch_size' --batch_size 2000
-case_of 1 'val.bin|8000|val_tokens' --output_dir "$d/new1" --val_tokens 1048576
+case_of 1 'val.bin|8000|val_tokens' --output_dir "$d/new1" --val_tokens 8192
 case_of 1 'id.bin|65535|257' --output_dir "$d/new2" --input_bin "$d/id.bin"
 case_of 1 'id.bin|65535|257' --output_dir "$d/new3" --input_val_bin "$d/id.bin"
 case_of 1 'id 97|50 ids' --output_dir "$d/new4" --vocab_size 50

@@ -14,6 +14,7 @@ the absent filter, to the bit.
     FLOAT(tf_keep, 1, 0.0001, 1, "")                                                                                              \
     CHOICE(tf_rule, "topk", FILTER_RULES, "")                                                                                     \
     FLOAT(tf_threshold, 0.3, 0, 0.999, "")                                                                                        \
+    STRING(tf_reference, "", "")                                                                                                  \
     CHOICE(tf_norm, "kept", "kept|all", "")                                                                                       \
     CHOICE(tf_mode, "output", "output", "")                                                                                       \
     INT(tf_start_step, 0, 0, 1000000000, "")                                                                                      \
@@ -42,6 +43,29 @@ static void check_topk(const float* losses, int N, int keep, int rows, float wei
         if (i < rows) assert_true(factors[i] == (i < keep ? weight : 0.0f));
     }
     free(taken);
+}
+
+// What is ranked with a reference: the worked example, where a loss of 4 that the reference finds as hard goes and one of 0.5
+// that it finds easy stays; then many ties, against a search over differences in double.
+static void compares_with_a_reference(void** state) {
+    (void)state;
+    enum { EXACT = 256 };
+    const float losses[8] = {0.1f, 2, 0.5f, 4, 1, 0, 0, 0}, reference[8] = {0, 1.5f, 0, 4, 0.25f, 1, 1, 1};
+    const float excess[8] = {0.1f, 0.5f, 0.5f, 0, 0.75f, -1, -1, -1};
+    float* left = buffer_f(losses, 8);
+    filter_excess(left, buffer_f(reference, 8), 8, 0);
+    assert_memory_equal(host_f(left, 8), excess, sizeof(excess));
+    check_topk(excess, 8, 3, 3, 5.0f / 3);  // keeps 4, 1, 2; without the reference 3, 1, 4
+    float a[EXACT], b[EXACT], difference[EXACT];
+    Rng rng = rng_start(3, "quarters");
+    for (int n = 0; n < EXACT; n++) {
+        a[n] = (float)rng_below(&rng, 40) / 4, b[n] = (float)rng_below(&rng, 40) / 4;
+        difference[n] = (float)((double)a[n] - (double)b[n]);
+    }
+    left = buffer_f(a, EXACT);
+    filter_excess(left, buffer_f(b, EXACT), EXACT, 0);
+    assert_memory_equal(host_f(left, EXACT), difference, sizeof(difference));
+    check_topk(difference, EXACT, 100, 104, 1);
 }
 
 static void keeps_the_largest(void** state) {
@@ -324,6 +348,61 @@ static void off_is_absent(void** state) {
     free(absent.values), free(off.values), free(later.values);
 }
 
+// Against losses of 0, excess is topk, to the bit; against others it is not; losses are those of all positions all the same.
+static void zero_reference_is_topk(void** state) {
+    (void)state;
+    StepWeights weights[STEPS + 1] = {};
+    Trace traces[3];
+    float zero[N] = {}, some[N];
+    for (int n = 0; n < N; n++) some[n] = (float)(n * 5 % 7);
+    for (int i = 0; i <= STEPS; i++) weights[i].token[0] = 1.0f, weights[i].token[1] = 0.5f, weights[i].filter = 1.0f;
+    for (int i = 0; i < 3; i++) {
+        AuxConfig aux = filter_config(i ? FILTER_EXCESS : FILTER_TOPK, 0.6, true);
+        Model m;
+        open_tiny(&m, "nocap", &aux);
+        tiny_reference = i ? buffer_f(i == 1 ? zero : some, N) : NULL;
+        traces[i] = trace_steps(&m, weights, 0);
+        tiny_reference = NULL;
+        model_free(&m);
+    }
+    assert_memory_equal(traces[0].values, traces[1].values, traces[0].bytes);
+    assert_memory_equal(traces[0].values, traces[2].values, N * sizeof(float));
+    assert_memory_not_equal(traces[0].values, traces[2].values, traces[0].step_bytes);
+    for (int i = 0; i < 3; i++) free(traces[i].values);
+}
+
+// Which positions a micro-step of the model keeps: those whose loss is farthest above the reference's, by a search in double.
+static void keeps_the_excess(void** state) {
+    (void)state;
+    int tokens[TOKENS], order[N * STEPS];
+    make_batches(tokens, order);
+    AuxConfig aux = filter_config(FILTER_EXCESS, 0.4, true);
+    Model m;
+    StepWeights weights;
+    open_filtered(&m, &aux, &weights);
+    Micro micro = {buffer_i(tokens, TOKENS), buffer_i(order, N), B, T, false, NULL};
+    model_forward(&m, micro.tokens, B, T);
+    head_loss(&m, &micro, measured_targets(&m, &micro, 1), 0.0f, false);
+    float reference[N], *losses = host_f(m.losses, N);
+    for (int n = 0; n < N; n++) reference[n] = n % 4 ? losses[n] + (float)((n * 7) % 32) / 32 - 0.5f : losses[n];  // ties at 0
+    micro.reference = buffer_f(reference, N);
+    model_micro_step(&m, &micro, 1);
+    assert_memory_equal(host_f(m.losses, N), losses, N * sizeof(float));
+    const float* factors = factors_of(&m, N);
+    int kept = 0;
+    for (int n = 0; n < N; n++) {
+        int above = 0;
+        double mine = (double)(losses[n] - reference[n]);
+        for (int i = 0; i < N; i++) {
+            above += (double)(losses[i] - reference[i]) > mine || ((double)(losses[i] - reference[i]) == mine && i < n);
+        }
+        kept += factors[n] != 0;
+        if ((factors[n] != 0) != (above < filter_keep(&aux.filter, N))) fail_msg("position %d: %d are above it", n, above);
+    }
+    assert_int_equal(kept, filter_keep(&aux.filter, N));
+    model_free(&m);
+}
+
 // The filtered loss of the positions that were kept in the micro-step that is being differentiated.
 static double kept_loss(Model* m, const Micro* micro) {
     double sum = 0;
@@ -364,6 +443,7 @@ static void parse_in_child(const void* line) {
     TokenFilter f = filter_from_flags(&flags, 100);
     printf("on %d rule %d keep %g kept %d at", f.config.on, f.config.rule, f.config.keep, f.config.mean_of_kept);
     for (int step = 0; step < 40; step += 10) printf(" %d", filter_at(&f, step));
+    printf(" reads %s", f.reference ? f.reference : "nothing");
 }
 
 static void flags_mean_something(void** state) {
@@ -385,7 +465,15 @@ static void flags_mean_something(void** state) {
         {"--tf_keep 0.6 --tf_start_step 7 --tf_stop_step 7", EXIT_USAGE, "--tf_stop_step 7 is not after --tf_start_step 7"},
         {"--tf_keep 0", EXIT_USAGE, "tf_keep"},
         {"--tf_keep 0.5 --tf_mode deep", EXIT_USAGE, "expected one of output"},
-        {"--tf_rule excess", EXIT_USAGE, "expected one of topk, minmax"},
+        {"--tf_rule excess --tf_keep 0.6 --tf_reference d", 0, "on 1 rule 2 keep 0.6 kept 1 at 1 1 1 1 reads d"},
+        {"--tf_rule excess --tf_keep 1 --tf_reference d", 0, "on 0 rule 2 keep 1 kept 1 at 0 0 0 0 reads nothing"},
+        {"--tf_rule excess --tf_reference d", EXIT_USAGE, "has no effect without --tf_keep"},
+        {"--tf_rule excess --tf_keep 0.6", EXIT_USAGE, "add --tf_reference DIR"},
+        {"--tf_keep 0.6 --tf_reference d", EXIT_USAGE, "--tf_reference has no effect with --tf_rule topk; add --tf_rule excess"},
+        {"--tf_rule minmax --tf_reference d", EXIT_USAGE, "--tf_reference has no effect with --tf_rule minmax"},
+        {"--tf_rule excess --tf_reference d --tf_keep 0.5 --tf_threshold 0.5", EXIT_USAGE,
+         "no effect with --tf_rule excess; add"},
+        {"--tf_rule best", EXIT_USAGE, "expected one of topk, minmax, excess"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         int code = run_child(parse_in_child, cases[i].line);
@@ -398,13 +486,14 @@ static void flags_mean_something(void** state) {
 #define TEST(name) cmocka_unit_test_teardown(name, release_buffers)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(keeps_the_largest),        TEST(known_choices),   TEST(keeps_nothing_of_equal_losses),
-        TEST(rows_go_and_come_back),    TEST(slots_add),       TEST(golden_filters),
-        TEST(flags_mean_something),
+        // clang-format off
+        TEST(keeps_the_largest), TEST(known_choices), TEST(keeps_nothing_of_equal_losses), TEST(rows_go_and_come_back),
+        TEST(slots_add), TEST(golden_filters), TEST(flags_mean_something), TEST(compares_with_a_reference),
 #ifndef EMU_CHECK  // whole models: their kernels are above
-        TEST(is_a_weight_per_position), TEST(micro_steps_add), TEST(off_is_absent),
-        TEST(finite_differences),
+        TEST(is_a_weight_per_position), TEST(micro_steps_add), TEST(off_is_absent), TEST(finite_differences),
+        TEST(zero_reference_is_topk), TEST(keeps_the_excess),
 #endif
+        // clang-format on
     };
     return cmocka_run_group_tests_name("token filter " PRECISION_NAME, tests, NULL, NULL);
 }

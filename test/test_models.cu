@@ -8,6 +8,8 @@ Each file is a program of its own as well.
 
 #include "llmc/model/choice_eval.cuh"
 #include "llmc/model/generate.cuh"
+#include "llmc/io/dataloader.h"
+#include "llmc/model/score.cuh"
 #include "llmc/model/setup.cuh"
 #include "llmc/model/smoothing.cuh"
 #include "tiny_objective.h"
@@ -19,6 +21,11 @@ namespace test_cache {
 #undef OPTIONS
 namespace test_mtp {
 #include "test_mtp.cu"
+}
+#undef TEST
+#undef OPTIONS
+namespace test_score {
+#include "test_score.cu"
 }
 #undef TEST
 #undef OPTIONS
@@ -39,7 +46,7 @@ namespace test_lightrnn_gold {
 #endif
 
 int main(void) {
-    int failed = test_cache::main() + test_mtp::main();
+    int failed = test_cache::main() + test_mtp::main() + test_score::main();
 #if !GPU_EXECUTION
     failed += test_choices::main() + test_generate::main() + test_lightrnn_gold::main();
 #endif

@@ -78,6 +78,24 @@ NO_SIBLING(fp16)
 enum { SHARD_TOKENS = 8192, MAX_WORDS = 96 };
 #define SIZE " --n_layer 3 --n_head 2 --n_embd 96 --vocab_size 300 --sequence_length 128 --batch_size 3"
 
+static const char* text_of(const char* format, const char* word) {
+    static char text[1024];
+    snprintf(text, sizeof(text), format, word);
+    return text;
+}
+
+// Losses of 1 for all tokens of the shard.
+static void write_losses(void) {
+    ReferenceWriter w;
+    Shard shard = shard_open(test_path("s_000000.bin"));
+    float* ones = (float*)xmalloc(SHARD_TOKENS * sizeof(float));
+    for (int i = 0; i < SHARD_TOKENS; i++) ones[i] = 1;
+    reference_begin(&w, test_path("s_000000.losses"));
+    reference_append(&w, ones, SHARD_TOKENS);
+    reference_end(&w, &shard, 1, 64);
+    shard_close(&shard), free(ones);
+}
+
 static Trainer* trainer(const char* flags) {
     char line[2048], **argv = (char**)xcalloc(MAX_WORDS * sizeof(char*));
     int argc = 1;
@@ -157,6 +175,7 @@ static void memory_is_what_the_run_allocates(void** state) {
         "--val_tokens 512 --val_sequence_length 64 --val_precision " PRECISION_NAME SIZE);
     check_memory("--arch nocap --tf_keep 0.5 --embedding lightrnn" SIZE);
     check_memory("--tie_embedding light --threads 2" SIZE);
+    check_memory(text_of("--arch nocap --tf_keep 0.5 --tf_rule excess --tf_reference %s --mtp_enabled" SIZE, test_dir()));
 }
 
 // What the arenas hold, by hand: 3 fp32 arrays and the storage of an element more, or masters twice.
@@ -250,6 +269,7 @@ static void operations_are_what_the_run_does(void** state) {
     check_flops("--arch gpt2 --mtp_enabled --mtp_weights 1,0.5:0/1" SIZE, true, 0);
     check_flops("--arch nocap --tf_keep 0.5" SIZE, false, 0);
     check_flops("--arch nocap --tf_rule minmax" SIZE, true, 0);
+    check_flops(text_of("--arch nocap --tf_keep 0.5 --tf_rule excess --tf_reference %s" SIZE, test_dir()), false, 0);
     check_flops("--arch nocap --tie_embedding none --batch_size 9" SIZE, false, 0);
     check_flops("--arch nocap --tie_embedding light" SIZE, false, 0);
     check_flops("--arch nocap --tie_embedding light --mtp_enabled --mtp_max_steps 3" SIZE, false, 0.2);  // targets share rows
@@ -399,6 +419,7 @@ int main(int argc, char** argv) {
     for (int i = 0; i < 300 * 8; i++) t.ids[i] = (i / 8 * 13 + i % 8 * 29 + 1) % 300, t.probs[i] = 0.125f;
     for (int i = 0; i < 300; i++) t.p_top[i] = 1;
     top_table_save(test_path("ngrams"), &t);
+    write_losses();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_what_the_run_allocates),
         cmocka_unit_test(memory_of_rows_and_columns),

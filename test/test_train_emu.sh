@@ -46,6 +46,22 @@ for arch in gpt2 nocap; do
     if [ -z "$same" ] && [ "$(wc -c <"$d/text-cuda")" -gt 10 ]; then pass; else fail "$arch: the text differs from the CPU's: $same"; fi
 done
 
+# Losses of a shard, and a filter that compares with them, read while the steps before are still queued: the CPU's
+head -c 300 "$d/val" >"$d/few"
+data/prepare --tokenizer bytes --out "$d/few" "$d/few" >/dev/null
+for device in cpu cuda; do
+    timeout 120 $program --score_bin "$d/few_0*.bin" --score_dir "$d/losses-$device" --init_from "$d/gpu-gpt2" --device $device --precision fp32 \
+        >"$d/score-$device.out" 2>&1 </dev/null || fail "scoring: $(tail -1 "$d/score-$device.out")"
+    train excess-$device --arch gpt2 --device $device --precision fp32 --input_bin "$d/few_0*.bin" --num_iterations 6 --save_every 0 \
+        --tf_rule excess --tf_keep 0.5 --tf_reference "$d/losses-cpu" || fail "excess: $(tail -1 "$d/excess-$device.out")"
+done
+far=$(paste <(od -An -v -t u2 -w2 -j 1024 "$d/losses-cpu/few_000000.losses") <(od -An -v -t u2 -w2 -j 1024 "$d/losses-cuda/few_000000.losses") |
+    awk '$1 - $2 > 1 || $2 - $1 > 1 { n++ } END { print n + 0, "of", NR }')
+if [[ $far == "0 of 3"* ]]; then pass; else fail "scoring: emulated losses differ from the CPU's: $far"; fi
+far=$(paste -d ' ' <(grep -o 'trn:[0-9.]*' "$d/excess-cpu/main.log") <(grep -o 'trn:[0-9.]*' "$d/excess-cuda/main.log") |
+    awk '{ split($1, a, ":"); split($2, b, ":"); e = a[2] - b[2]; n += e < 1e-4 && e > -1e-4 } END { print n + 0 }')
+if [ "$far" = 6 ]; then pass; else fail "excess: $far of 6 emulated losses are the CPU's"; fi
+
 train bf16 --arch nocap --device cuda --precision bf16 || fail "bf16: $(tail -1 "$d/bf16.out")"
 if grep -q '"precision":"bf16"' "$d/bf16/metrics.jsonl"; then pass; else fail "bf16: the run had another precision"; fi
 whole=$(payload "$d/bf16/step_00000012.ckpt")

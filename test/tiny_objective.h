@@ -32,6 +32,9 @@ UNUSED static void make_batches(int* tokens, int* order) {
     }
 }
 
+// Reference losses (N) of every step's positions, for a filter that compares with them.
+static const float* tiny_reference;
+
 // What five steps left behind, laid out one after the other: per step N losses of the next token and the gradients of `size`
 // parameters, then the masters.
 typedef struct {
@@ -53,7 +56,7 @@ UNUSED static Trace trace_steps(Model* m, const StepWeights* weights, size_t siz
     in.weight_decay = 0.1f;
     objective_loss_factors(m, 1, in.loss_factor);
     for (int step = 0; step < STEPS; step++) {
-        Micro micro = {ids + step * N, orders + step * N, B, T, false};
+        Micro micro = {ids + step * N, orders + step * N, B, T, false, tiny_reference};
         model_micro_step(m, &micro, 1);
         copy_to_host(out, m->losses, N * sizeof(float)), out += N;
         copy_to_host(out, m->grads, size * sizeof(float)), out += size;

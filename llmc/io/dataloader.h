@@ -5,6 +5,7 @@ The look-ahead loader: batches of B*T tokens and the few that follow, from a lis
              |<- served before ->|<- rank 0: B*T ->|<- rank 1: B*T ->| K more |
     batch    tokens (B*T + look_ahead)   row b, column t = tokens[b*T + t]; its target k steps ahead = tokens[b*T + t + k]
              order  (B*T)                positions 0..B*T-1 sorted by tokens[n], equal ids in rising position
+             reference (B*T)             with loader_use_references: a reference model's loss of tokens[b*T + t + 1]
 
 One buffer serves all targets: they are shifted views. The last target of a row is the first token of the next row, and targets
 cross document ends; both are always valid tokens. `order` lets the embedding gradient add rows in a fixed order, without atomics.
@@ -21,39 +22,29 @@ Left out: a deeper ring of batches. A batch of 16,384 tokens takes 0.04 ms, sort
 */
 #pragma once
 
-#include "shard.h"
+#include "batch.h"
+#include "reference_losses.h"
 
 #include <pthread.h>
 
-enum { LOOK_AHEAD_MAX = 8, LOADER_LOST = -2 };  // tokens kept for targets at a shard's end, whatever is used; it is gone
-
-typedef struct {
-    uint32_t shard;     // index in the list sorted by name
-    uint32_t unused;    // 0
-    uint64_t position;  // base: tokens of this shard served before, all ranks together
-    uint64_t epoch;     // times the list was finished
-    uint64_t batches;   // batches served before, per rank
-} LoaderState;
-
-typedef struct {
-    const int32_t* tokens;  // (B*T + look_ahead)
-    const int32_t* order;   // (B*T); starts at tokens + round_up(B*T + look_ahead, 64), so one copy moves both
-    LoaderState from;       // where it was read
-} Batch;
+enum { LOOK_AHEAD_MAX = 8 };  // tokens kept for targets at a shard's end, whatever is used
+enum { LOADER_LOST = -2, LOADER_LOST_REFERENCE = -3 };
 
 typedef struct {
     ShardList shards;
+    char** references;  // (shards) files of reference losses, NULL: none
     int B, T, look_ahead, rank, world, vocab_size;
     uint64_t stride;    // P*B*T
     LoaderState state;  // of the batch that the next loader_next returns
     // owned by whoever fills: the thread while in_flight, else the caller
     Shard open_shard;
-    int open_index;   // -1: none
+    ReferenceLosses open_reference;
+    int open_index;   // of both, -1: none
     int32_t* counts;  // (vocab_size + 1) of the counting sort
     int32_t* buffer[2];
     bool own_buffers;
     Batch batch[2];
-    int64_t bad[2];  // first token >= vocab_size: its position in the shard; -1: none; LOADER_LOST
+    int64_t bad[2];  // first token >= vocab_size: its position in the shard; -1: none; LOADER_LOST..: which file is gone
     // prefetch
     bool prefetch, in_flight, requested, stop;
     int slot;  // being filled, or to be filled next
@@ -61,22 +52,6 @@ typedef struct {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
 } DataLoader;
-
-// The position after `s`. ntok: (shards); stride = P*B*T tokens; reserve: tokens kept for targets at a shard's end.
-UNUSED static LoaderState loader_advance(LoaderState s, const uint64_t* ntok, uint32_t shards, uint64_t stride,
-                                         uint64_t reserve) {
-    s.position += stride;
-    s.batches++;
-    if (s.position + stride + reserve > ntok[s.shard]) {
-        s.position = 0;
-        s.shard++;
-        if (s.shard == shards) {
-            s.shard = 0;
-            s.epoch++;
-        }
-    }
-    return s;
-}
 
 UNUSED static uint64_t loader_reserve(const DataLoader* dl) {
     return (uint64_t)(dl->look_ahead > LOOK_AHEAD_MAX ? dl->look_ahead : LOOK_AHEAD_MAX);
@@ -92,38 +67,43 @@ UNUSED static uint64_t loader_epoch_batches(const DataLoader* dl) {
     return batches;
 }
 
-// Bytes of one of the two buffers: tokens, padding to 256 bytes, order.
-UNUSED static size_t loader_batch_bytes(int B, int T, int look_ahead) {
-    size_t N = (size_t)B * (size_t)T;
-    return (round_up(N + (size_t)look_ahead, 64) + N) * sizeof(int32_t);
+// Bytes of one of the two buffers (batch.h).
+UNUSED static size_t loader_buffer_bytes(const DataLoader* dl) {
+    return loader_batch_bytes(dl->B, dl->T, dl->look_ahead, dl->references != NULL);
 }
-UNUSED static size_t loader_buffer_bytes(const DataLoader* dl) { return loader_batch_bytes(dl->B, dl->T, dl->look_ahead); }
 
-// order (N): positions sorted by tokens[n], stable. counts: (V + 1) scratch; every token is < V.
-UNUSED static void loader_sort(int32_t* order, const int32_t* tokens, int N, int32_t* counts, int V) {
-    memset(counts, 0, ((size_t)V + 1) * sizeof(int32_t));
-    for (int n = 0; n < N; n++) counts[tokens[n] + 1]++;
-    for (int v = 0; v < V; v++) counts[v + 1] += counts[v];
-    for (int n = 0; n < N; n++) order[counts[tokens[n]]++] = n;
+static void loader_close_files(DataLoader* dl) {
+    if (dl->open_index < 0) return;
+    shard_close(&dl->open_shard);
+    if (dl->references) reference_close(&dl->open_reference);
+    dl->open_index = -1;
+}
+
+static void loader_open_files(DataLoader* dl, int shard) {
+    loader_close_files(dl);
+    dl->open_shard = shard_open(dl->shards.paths[shard]);
+    if (dl->references) dl->open_reference = reference_open(dl->references[shard]);
+    dl->open_index = shard;
 }
 
 // Reads the batch at `from` into the slot. Runs in either thread, one at a time. A bad id is not told here but left in bad[slot].
 UNUSED static void loader_fill(DataLoader* dl, int slot, LoaderState from) {
     dl->bad[slot] = LOADER_LOST;
-    if (!shard_intact(dl->shards.paths[from.shard], dl->shards.ntok[from.shard], dl->open_index == (int)from.shard)) return;
-    if (dl->open_index != (int)from.shard) {
-        if (dl->open_index >= 0) shard_close(&dl->open_shard);
-        dl->open_shard = shard_open(dl->shards.paths[from.shard]);
-        dl->open_index = (int)from.shard;
-    }
+    bool is_open = dl->open_index == (int)from.shard;
+    if (!shard_intact(dl->shards.paths[from.shard], dl->shards.ntok[from.shard], is_open)) return;
+    dl->bad[slot] = LOADER_LOST_REFERENCE;  // as long as its shard
+    if (dl->references && !shard_intact(dl->references[from.shard], dl->shards.ntok[from.shard], is_open)) return;
+    if (!is_open) loader_open_files(dl, (int)from.shard);
     int N = dl->B * dl->T, total = N + dl->look_ahead;
     uint64_t first = from.position + (uint64_t)dl->rank * (uint64_t)N;
     const uint16_t* ids = dl->open_shard.ids + first;
     int32_t* tokens = dl->buffer[slot];
-    int32_t* order = tokens + round_up((size_t)total, 64);
+    int32_t* order = tokens + batch_order_at((size_t)N, dl->look_ahead);
+    float* reference = dl->references ? (float*)tokens + batch_reference_at((size_t)N, dl->look_ahead) : NULL;
     dl->bad[slot] = -1;
     dl->batch[slot].tokens = tokens;
     dl->batch[slot].order = order;
+    dl->batch[slot].reference = reference;
     dl->batch[slot].from = from;
     int largest = 0;
     for (int n = 0; n < total; n++) {
@@ -136,6 +116,7 @@ UNUSED static void loader_fill(DataLoader* dl, int slot, LoaderState from) {
         dl->bad[slot] = (int64_t)first + n;
         return;
     }
+    for (int n = 0; reference && n < N; n++) reference[n] = loss_of_half(dl->open_reference.losses[first + 1 + (uint64_t)n]);
     loader_sort(order, tokens, N, dl->counts, dl->vocab_size);
 }
 
@@ -211,6 +192,16 @@ UNUSED static void loader_open(DataLoader* dl, const char* pattern, int B, int T
     if (error) fail("cannot start the loader thread: %s", strerror(error));
 }
 
+// Batches come with the losses that the files in `dir` have of the shards (reference_losses.h, whose errors are these). After
+// loader_open, before anything else.
+UNUSED static void loader_use_references(DataLoader* dl, const char* dir) {
+    dl->references = reference_list(dir, &dl->shards);
+    for (int i = 0; i < 2; i++) {
+        free(dl->buffer[i]);
+        dl->buffer[i] = (int32_t*)xcalloc(loader_buffer_bytes(dl));
+    }
+}
+
 // Two caller's buffers (page-locked memory, say) of loader_buffer_bytes(dl) each, before the first loader_next. The caller frees.
 UNUSED static void loader_use_buffers(DataLoader* dl, void* first, void* second) {
     loader_wait(dl);
@@ -226,9 +217,9 @@ UNUSED static const Batch* loader_next(DataLoader* dl) {
     if (dl->in_flight) loader_wait(dl);
     else loader_fill(dl, dl->slot, dl->state);
     int slot = dl->slot;
-    if (dl->bad[slot] == LOADER_LOST) {
+    if (dl->bad[slot] <= LOADER_LOST) {
         fail("%s: was deleted, or changed its length, while the run went on; bring it back and go on with --resume auto",
-             dl->shards.paths[dl->state.shard]);
+             (dl->bad[slot] == LOADER_LOST ? dl->shards.paths : dl->references)[dl->state.shard]);
     }
     if (dl->bad[slot] >= 0) {
         uint64_t at = (uint64_t)dl->bad[slot];
@@ -292,7 +283,9 @@ UNUSED static void loader_close(DataLoader* dl) {
         pthread_mutex_destroy(&dl->mutex);
         pthread_cond_destroy(&dl->changed);
     }
-    if (dl->open_index >= 0) shard_close(&dl->open_shard);
+    loader_close_files(dl);
+    for (int i = 0; dl->references && i < dl->shards.count; i++) free(dl->references[i]);
+    free(dl->references);
     for (int i = 0; dl->own_buffers && i < 2; i++) free(dl->buffer[i]);
     free(dl->counts);
     shard_list_free(&dl->shards);

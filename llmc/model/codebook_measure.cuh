@@ -124,7 +124,7 @@ UNUSED static void codebook_measure(Model* m, const char* path, const char* patt
     CodebookCosts costs = codebook_costs_alloc(&c->book);  // refuses what is too long
     codebook_costs_free(&costs);
     codebook_costs_keep_others(path);
-    feed_open(&feed, pattern, c->B, c->T, 1, c->V, false);
+    feed_open(&feed, pattern, NULL, c->B, c->T, 1, c->V, false);
     loader_check(&feed.loader);
     int64_t batch = (int64_t)c->B * c->T, batches = (tokens + batch - 1) / batch;
     if (batches > (int64_t)loader_epoch_batches(&feed.loader)) {

@@ -4,7 +4,7 @@ the file's tensor "cells", its weights are the masters. Nothing is typed again, 
 it but the tokenizer.
 
     Options o; FlagTable flags = options_table(&o); flags_parse(&flags, ..)
-    CheckpointReader r = trained_open(&flags, o.generate)     `flags` now has the data and model flags of that run
+    CheckpointReader r = trained_open(&flags, &run, o.generate, &use)     `flags` now has the data and model flags of that run
     Config c = ..; trained_vocabulary(&r, &flags, &c)         instead of vocabulary_from_flags
     model_declare(&m, c, false); trained_load(&m, &r)         allocates, too
 */
@@ -15,26 +15,30 @@ it but the tokenizer.
 #include "setup.cuh"
 #include "vocabulary.h"
 
-// Sections of the flag table whose flags are the run's, and the flags that mean something beside a checkpoint.
+// Sections of the flag table whose flags are the run's.
 static bool trained_keeps(const char* section) { return !strcmp(section, "Data") || !strcmp(section, "Model"); }
-static bool trained_takes(const char* section, const char* name) {
-    static const char* const others[] = {"tokenizer", "seed", "device", "precision", "threads", "tf32"};
-    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
-        if (!strcmp(name, others[i])) return true;
-    }
-    return !strcmp(section, "Samples") && strcmp(name, "sample_every");
+
+// What uses the model: the flag that asks for it, the one that names the checkpoint, and all that mean something beside it.
+typedef struct {
+    const char *asks, *from, *takes[16];  // the last: NULL
+} TrainedUse;
+
+static bool trained_takes(const TrainedUse* use, const char* name) {
+    int i = 0;
+    while (use->takes[i] && strcmp(use->takes[i], name)) i++;
+    return use->takes[i] != NULL;
 }
 
 // Copies the flags of the sections that are the run's from its text, but not over what the user gave. A flag that has no effect
 // beside a checkpoint: exit code 2.
-static void trained_flags(FlagTable* flags, FlagTable* run, const char* text, const char* path) {
+static void trained_flags(FlagTable* flags, FlagTable* run, const TrainedUse* use, const char* text, const char* path) {
     const char* section = "";
     for (int i = 0; i < flags->count; i++) {
         const FlagDef* d = &flags->defs[i];
         if (d->kind == FLAG_SECTION) section = d->name;
-        else if (flags->set[i] && !trained_takes(section, d->name)) {
-            usage_error("--%s has no effect with --generate, which takes the model as its checkpoint has it; leave it out",
-                        d->name);
+        else if (flags->set[i] && !trained_takes(use, d->name)) {
+            usage_error("--%s has no effect with --%s, which takes the model as its checkpoint has it; leave it out", d->name,
+                        use->asks);
         }
     }
     flags_parse_text(run, text, path);
@@ -51,19 +55,20 @@ static void trained_flags(FlagTable* flags, FlagTable* run, const char* text, co
 }
 
 // Opens the checkpoint `path`, or the newest one in the directory `path`. run: a second table of the same flags, freed here.
-UNUSED static CheckpointReader trained_open(FlagTable* flags, FlagTable* run, const char* path) {
+UNUSED static CheckpointReader trained_open(FlagTable* flags, FlagTable* run, const char* path, const TrainedUse* use) {
     CheckpointReader r;
     struct stat info;
     if (stat(path, &info)) {
-        fail("--generate %s: %s; name a checkpoint (step_*.ckpt), or the --output_dir of a run that has one", path,
+        fail("--%s %s: %s; name a checkpoint (step_*.ckpt), or the --output_dir of a run that has one", use->from, path,
              strerror(errno));
     }
     char* file = S_ISDIR(info.st_mode) ? checkpoint_latest(path) : text_copy(path);
     if (!file) {
-        fail("--generate %s: no usable checkpoint in this directory; a run leaves one there with --save_every above 0", path);
+        fail("--%s %s: no usable checkpoint in this directory; a run leaves one there with --save_every above 0", use->from,
+             path);
     }
     if (!checkpoint_reader_open(&r, file)) fail("%s", r.error);
-    trained_flags(flags, run, r.flags, file);
+    trained_flags(flags, run, use, r.flags, file);
     flags_free(run);
     free(file);
     return r;

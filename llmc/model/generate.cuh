@@ -13,7 +13,14 @@ The distribution is always that of the model: of the last T tokens, T the traine
 #include "../io/text_stream.h"
 #include "../io/tokenizer.h"
 #include "decode.cuh"
+#include "from_checkpoint.cuh"
 #include "light_sample.cuh"
+
+// Flags that mean something with --generate.
+UNUSED static const TrainedUse generate_use = {"generate",
+                                               "generate",
+                                               {"generate", "prompt", "sample_tokens", "temperature", "top_k", "top_p",
+                                                "tokenizer", "seed", "device", "precision", "threads", "tf32"}};
 
 typedef struct {
     int prompt, tokens;              // tokens of the prompt with its document start; made

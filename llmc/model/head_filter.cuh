@@ -3,8 +3,8 @@ The token filter in front of the dense head: the whole micro-batch decides which
 
     pass 1   logits of all N positions, losses only                      N rows, 1 product
     choice   on the device (ops/filter.cuh); the next token's loss decides alone
-    pass 2   topk    yf --gather--> (rows,C): logits, gradient, dX, dW   ceil(keep N) rows, 3 products
-                     dn <--spread-- dX, 0 for the others
+    pass 2   topk,   yf --gather--> (rows,C): logits, gradient, dX, dW   ceil(keep N) rows, 3 products
+             excess  dn <--spread-- dX, 0 for the others
              minmax  the same over all N rows, most of them of weight 0: it saves nothing
 
     scratch  d4, which is idle between forward and backward, holds the gathered rows (rows,C) and their gradient (rows,C)
@@ -24,9 +24,10 @@ UNUSED static int filter_keep(const FilterConfig* f, int N) {
     int keep = (int)ceil(f->keep * N - 1e-6);
     return keep < 1 ? 1 : keep > N ? N : keep;
 }
+UNUSED static bool filter_gathers(const FilterConfig* f) { return f->rule != FILTER_MINMAX; }
 UNUSED static int filter_rows(const FilterConfig* f, int N) {
     int rows = (int)round_up((size_t)filter_keep(f, N), 8);
-    return f->rule == FILTER_MINMAX || rows > N ? N : rows;
+    return !filter_gathers(f) || rows > N ? N : rows;
 }
 static int filter_chunk_rows(const Model* m, int rows) {
     int chunk = head_chunk_rows(rows);
@@ -40,8 +41,8 @@ UNUSED static void filter_plan_activations(Model* m) {
     size_t N = (size_t)c->B * c->T, rows = (size_t)filter_rows(f, (int)N), I = sizeof(int);
     FilterBuffers* b = &m->filter;
     Arena* a = &m->activations;
-    arena_add(a, "filter position", &b->position, f->rule == FILTER_TOPK ? rows * I : 0);
-    arena_add(a, "filter slot", &b->slot, f->rule == FILTER_TOPK ? N * I : 0);
+    arena_add(a, "filter position", &b->position, filter_gathers(f) ? rows * I : 0);
+    arena_add(a, "filter slot", &b->slot, filter_gathers(f) ? N * I : 0);
     arena_add(a, "filter factor", &b->factor, rows * sizeof(float));
     arena_add(a, "filter counts", &b->counts, (size_t)c->B * sizeof(float));
     arena_add(a, "filter ids", &b->list.ids, rows * FILTER_TARGETS * I);
@@ -91,10 +92,11 @@ UNUSED static void dense_filtered_loss(Model* m, const Micro* micro, Targets tar
     const FilterConfig* f = &c->aux.filter;
     FilterBuffers* b = &m->filter;
     int N = micro->B * micro->T, rows = filter_rows(f, N), C = c->C, Vp = c->Vp;
-    bool gathers = f->rule == FILTER_TOPK;
+    bool gathers = filter_gathers(f);
     const floatX *w = weight(m, m->lm_head), *h = m->yf;
     floatX* dh = m->dn;
     filter_measure(m, micro, targets);
+    if (f->rule == FILTER_EXCESS) filter_excess(b->losses, micro->reference, N, m->stream);  // the step's losses have been added
     if (gathers) {
         int keep = filter_keep(f, N);
         filter_topk(b->position, b->slot, b->factor, b->losses, N, keep, rows, f->mean_of_kept ? (float)N / (float)keep : 1.0f,

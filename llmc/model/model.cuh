@@ -149,7 +149,8 @@ typedef struct {
     const int* tokens;  // (B*T + look_ahead)
     const int* order;   // (B*T), NULL when no gradient is wanted
     int B, T;
-    bool accumulate;  // false in the first micro-step of a step: gradients and losses are stored, later ones added
+    bool accumulate;                // false in the first micro-step of a step: gradients and losses are stored, later ones added
+    const float* reference = NULL;  // (B*T) loss of the next token by a reference model, for a filter of that rule
 } Micro;
 
 UNUSED static const floatX* weight(const Model* m, int id) { return id < 0 ? NULL : m->weights + m->table.rows[id].offset; }

@@ -82,10 +82,11 @@ UNUSED static MemoryPlan plan_memory(const PlannedRun* run, int B, int sm_major)
     m->attention.deterministic = plan_switch(run, "deterministic");
     model_declare(m, c, true);
     MemoryPlan p = memory_of_model(m, c.T, sm_major);
-    p.bytes[MEMORY_BATCHES] = 2 * loader_batch_bytes(B, c.T, objective_look_ahead(run->objective));
+    p.bytes[MEMORY_BATCHES] =
+        2 * loader_batch_bytes(B, c.T, objective_look_ahead(run->objective), filter_compares(&c.aux.filter));
     if (run->has_val) {
         p.bytes[MEMORY_BATCHES] +=
-            2 * loader_batch_bytes(plan_int(run, "val_batch_size"), run->val_T, objective_offsets(run->objective));
+            2 * loader_batch_bytes(plan_int(run, "val_batch_size"), run->val_T, objective_offsets(run->objective), false);
         if (!run->own_val) p.bytes[MEMORY_VALIDATION] = run->validation(run->program, B, sm_major);
     }
     p.total += p.bytes[MEMORY_BATCHES] + p.bytes[MEMORY_VALIDATION];

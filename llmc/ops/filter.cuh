@@ -7,6 +7,9 @@ The token filter's choice of positions, made on the device from the losses of th
              losses (N) --rank of every one--> position (rows): the kept ones, largest loss first; rows = keep rounded up to 8
                                                slot (N): the inverse, -1 for the others        factor (rows): 0 for the padding
 
+    excess   topk of what is left of the losses when those of a reference model are taken off: what both find hard is noise,
+             what the reference knows and this model does not is worth learning (Lin et al. 2024)
+
     minmax   a loss that is high within its own sequence: (l - min) / (max - min + 1e-8) > threshold. Their number is not known:
              factor (N) is 0 for the others, and every product keeps its size
 
@@ -15,15 +18,16 @@ factor is what the mean is made of: `kept`, N / (number kept), so that a mean ov
 beside the 630 billion multiplications of one product over GPT-2's vocabulary.
 A loss that is not a number leaves ranks twice or unused; the step it belongs to is not applied.
 
-Tried and dropped: rows in the order of their positions (a second launch, for a prefix sum; a product does not care).
+Tried and dropped: taking the reference off inside the ranking (N^2 subtractions and twice the reads, to save a launch over N);
+rows in the order of their positions (a second launch, for a prefix sum; a product does not care).
 */
 #pragma once
 
 #include "targets.cuh"
 
-enum { FILTER_TARGETS = 8 };                             // tokens ahead that a filtered list may have
-typedef enum { FILTER_TOPK, FILTER_MINMAX } FilterRule;  // in the order of FILTER_RULES
-#define FILTER_RULES "topk|minmax"
+enum { FILTER_TARGETS = 8 };                                            // tokens ahead that a filtered list may have
+typedef enum { FILTER_TOPK, FILTER_MINMAX, FILTER_EXCESS } FilterRule;  // in the order of FILTER_RULES
+#define FILTER_RULES "topk|minmax|excess"
 
 KERNEL filter_topk_kernel(int* RESTRICT position, int* RESTRICT slot, float* RESTRICT factor, const float* RESTRICT losses, int N,
                           int keep, int rows, float weight) {
@@ -47,6 +51,16 @@ UNUSED static void filter_topk(int* position, int* slot, float* factor, const fl
                                float weight, stream_t stream) {
     (void)stream;
     LAUNCH(filter_topk_kernel, (N + 63) / 64, 64, stream)(position, slot, factor, losses, N, keep, rows, weight);
+}
+
+KERNEL filter_excess_kernel(float* RESTRICT losses, const float* RESTRICT reference, int N) {
+    FOR_EACH(n, (size_t)N) losses[n] -= reference[n];
+}
+
+// losses (N) -= reference (N), both in nats: what filter_topk then ranks.
+UNUSED static void filter_excess(float* losses, const float* reference, int N, stream_t stream) {
+    (void)stream;
+    LAUNCH(filter_excess_kernel, (N + 127) / 128, 128, stream)(losses, reference, N);
 }
 
 KERNEL filter_minmax_kernel(float* RESTRICT factor, float* RESTRICT counts, const float* RESTRICT losses, int B, int T,
