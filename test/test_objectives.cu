@@ -1,5 +1,5 @@
 /*
-The tests of the objectives' parts, one program instead of eight: each of them compiles the whole model, which is most of the time
+The tests of the objectives' parts, one program instead of nine: each of them compiles the whole model, which is most of the time
 that `make test` takes. Each file is a program of its own as well (make build/test/test_heads_fp32); here it is in a namespace, so
 that what two of them call by one name stays apart.
 */
@@ -10,7 +10,6 @@ that what two of them call by one name stays apart.
 #include "llmc/io/checkpoint.h"
 #include "llmc/model/setup.cuh"
 #include "llmc/model/vocabulary.h"
-#include "tiny_light.h"
 #include "tiny_light.h"
 #include "light_double.h"
 #include "tiny_objective.h"

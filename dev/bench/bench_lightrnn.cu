@@ -20,8 +20,8 @@ token is, but not exactly: ids are in the order of ln(rank + 1) + a normal devia
 A head is given in percent of the ceiling of products on its own operations, and of what arithmetic and memory allow together
 (the update ceiling of bench.h): Wc is as large as a dense head's matrix, and of every row that is hit the weights are read and
 the gradients read and written once, whatever few positions they serve. The ceiling is the median of tile loops run between the
-cases, so that a neighbour slows down both. At 1024 positions the bytes alone take as long as the arithmetic; the two cases of 4096 show
-a usual micro-batch, without the dense head, which takes ten seconds there.
+cases, so that a neighbour slows down both. At 1024 positions the bytes alone take as long as the
+arithmetic; the two cases of 4096 show a usual micro-batch, without the dense head, which takes ten seconds there.
 */
 #include "../../llmc/model/setup.cuh"
 #include "bench.h"
