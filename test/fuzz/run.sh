@@ -18,7 +18,7 @@ if [ ${#targets[@]} = 0 ]; then
     finish
 fi
 for name in "${targets[@]}"; do
-    [ -x "build/test/test_fuzz_$name" ] || { echo "error: there is no target $name; there is: $(cd test/fuzz && echo *.c*)" >&2; exit 2; }
+    [ -x "build/test/test_fuzz_$name" ] || { echo "error: there is no target $name; there is: $(cd test/fuzz && printf '%s ' *.c* | sed 's/[.]cu\? / /g')" >&2; exit 2; }
 done
 base=${TMPDIR:-/tmp}
 [ ! -w /dev/shm ] || base=/dev/shm # inputs are files: in memory they are read faster
