@@ -3,7 +3,8 @@
 #:   make                 the trainer, ./train_gpt2cu: CUDA variants where nvcc is found, and always the CPU variants
 #:   make quickstart      build, make a small corpus, train for about a minute, plot the loss, print a sample
 #:   make test            every test program; the last line counts them (TESTS=gemm: only those with gemm in their name)
-#:   make test-long       what takes minutes or asks the network (LONG="fuzz kill": only those); each says what it needs
+#:   make test-long       what takes minutes or asks the network (LONG="kill fuzz": only those); each says what it needs
+#:   make fuzz            fuzzes every reader of files and flags (FUZZ="flags shard": only those; FUZZ_SECONDS=300 each; needs clang)
 #:   make test-gpu        the kernel and model tests compiled by nvcc and run on the GPU here (test-gpu-build: only compiled)
 #:   make mutants         do the tests notice planted faults? minutes (MUTANTS="rope adamw": only those)
 #:   make plans           cuDNN's attention plans for sm_80 .. sm_120 without a GPU, 5 to 15 minutes (PLANS="89 90": only those)
@@ -39,7 +40,7 @@ endif
 Q := $(if $(V),,@)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: quickstart test test-long test-gpu test-gpu-build mutants budget plans sass bench tools tests list-tests list-gpu-tests benches lint format setup found clean help
+.PHONY: quickstart test test-long fuzz fuzzers test-gpu test-gpu-build mutants budget plans sass bench tools tests list-tests list-gpu-tests benches lint format setup found clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := train_gpt2cu
@@ -90,6 +91,13 @@ BUDGET_FLAGS := -std=c++17 -O2 -g1 -march=$(MARCH) -fno-vectorize -fno-slp-vecto
     -mllvm -tsan-instrument-read-before-write -mllvm -tsan-instrument-func-entry-exit=0 -DAHEAD_EMU -DEMU_BUDGET -DAHEAD_GUARDS=1 \
     -I. -Itest/emu
 BUDGET_STAMP := $(call stamp,budget,$(CHECK_CXX) $(BUDGET_FLAGS))
+# Fuzz targets (test/fuzz/fuzz.h), where clang has libFuzzer: one program for each reader of files or flags
+CHECK_CC := $(shell command -v clang)
+FUZZER := $(if $(and $(CHECK_CC),$(CHECK_CXX)),$(wildcard $(shell $(CHECK_CC) -print-resource-dir)/lib/*/libclang_rt.fuzzer-*.a \
+    $(shell $(CHECK_CC) -print-resource-dir)/lib/*/libclang_rt.fuzzer.a))
+FUZZ_FLAGS := -O1 -gline-tables-only -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined,float-cast-overflow \
+    -fno-sanitize-recover=all $(WARN) -Wno-unused-function -Wno-unused-variable -Wno-unknown-pragmas -I.
+FUZZ_STAMP := $(call stamp,fuzz,$(CHECK_CC) $(FUZZ_FLAGS))
 CUDA_FLAGS := -std=c++17 -t 1 $(GENCODE) $(if $(DEBUG),-O1 -g -lineinfo -DAHEAD_GUARDS=1,-O3) -Xcompiler -fopenmp,-Wall,-Wextra -I. \
     $(if $(HAVE_CUDNN),-DAHEAD_CUDNN=1) $(if $(HAVE_NCCL),-DAHEAD_WITH_NCCL=1) $(NVCCFLAGS)
 CUDNN_FLAGS := -std=c++17 -O1 $(WARN) -I. -isystem $(FRONTEND) -isystem $(CUDA_HOME)/include -DCUDNN_FRONTEND_SKIP_JSON_LIB
@@ -161,9 +169,10 @@ CHECK_PROGRAMS := $(if $(CHECK_CXX),$(CHECK_TESTS:%=build/test/test_%_check_bf16
     build/test/test_budget)
 SANITIZE_PROGRAMS := $(if $(CHECK_CXX),$(SANITIZE_TESTS:%=build/test/test_%_asan_bf16) build/test/test_attention_asan_fp32 \
     build/test/test_emulation_asan build/test/test_sanitize)
+FUZZ_PROGRAMS := $(if $(FUZZER),$(patsubst test/fuzz/%.c,build/test/test_fuzz_%,$(wildcard test/fuzz/*.c)) build/test/test_fuzz_trainer)
 TEST_PROGRAMS := $(patsubst test/%.c,build/test/%,$(wildcard test/test_*.c)) \
     $(patsubst test/%.cpp,build/test/%,$(wildcard test/test_*.cpp)) $(CPU_PROGRAMS) $(EMU_PROGRAMS) $(CHECK_PROGRAMS) \
-    $(SANITIZE_PROGRAMS)
+    $(SANITIZE_PROGRAMS) $(FUZZ_PROGRAMS)
 tests: $(TEST_PROGRAMS) build/test/train_emu
 # The whole trainer with its CUDA variants in the emulation: `--device cuda` is the emulated card.
 build/emu_%.o: train_gpt2.cu $(EMU_STAMP)
@@ -203,6 +212,10 @@ build/test/test_emulation_asan: test/emu/test_emulation.cu $(SANITIZE_STAMP)
 	$(call sanitize,$(CODE_bf16))
 build/test/test_emulation: test/emu/test_emulation.cu $(EMU_STAMP)
 	$(call run,EMU,$(CXX) $(EMU_FLAGS) -DPRECISION=$(CODE_bf16) $(DEPENDENCIES) -x c++ $< -o $@ $(LDFLAGS) -lcmocka -lpthread -lm)
+build/test/test_fuzz_%: test/fuzz/%.c $(FUZZ_STAMP)
+	$(call run,FUZZ,$(CHECK_CC) -std=gnu11 $(FUZZ_FLAGS) $(DEPENDENCIES) $< -o $@ -lpthread -lm)
+build/test/test_fuzz_%: test/fuzz/%.cu $(FUZZ_STAMP)
+	$(call run,FUZZ,$(CHECK_CXX) -std=c++17 $(FUZZ_FLAGS) -DPRECISION=$(CODE_fp32) $(DEPENDENCIES) -x c++ $< -o $@ -lpthread -lm)
 build/test/%: test/%.cpp $(CPU_STAMP)
 	$(call run,CXX,$(CXX) $(CPU_FLAGS) $(DEPENDENCIES) $< -o $@ $(LDFLAGS) -lcmocka -lpthread -lm)
 build/test/%: test/%.c $(call stamp,c,$(CC) $(C_FLAGS))
@@ -243,6 +256,9 @@ test:
 	@$(if $(and $(HAVE_CXX),$(HAVE_CMOCKA)),,scripts/setup.sh && )MAKE="$(MAKE)" test/run.sh $(TESTS)
 test-long:
 	@MAKE="$(MAKE)" test/run.sh --long $(LONG)
+fuzzers: $(FUZZ_PROGRAMS)
+fuzz: fuzzers
+	@test/fuzz/run.sh $(FUZZ)
 test-gpu:
 	@MAKE="$(MAKE)" test/run.sh --gpu $(TESTS)
 # cuDNN builds plans from a description of a GPU, once it finds a driver: build/plans/libcuda.so.1 stands in for that.

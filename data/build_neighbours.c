@@ -28,8 +28,11 @@ DEFINE_OPTIONS(OPTIONS)
 // The value of --vocab_size in the flags of a checkpoint, 0 if it has none.
 static int stored_vocab_size(const char* flags) {
     const char* name = "--vocab_size ";
-    for (const char* line = flags; line; line = strchr(line, '\n'), line += line != NULL) {
-        if (!strncmp(line, name, strlen(name))) return atoi(line + strlen(name));
+    for (const char *line = flags, *end; *line; line = *end ? end + 1 : end) {
+        end = line + strcspn(line, "\n");
+        if (strncmp(line, name, strlen(name))) continue;
+        long V = strtol(line + strlen(name), NULL, 10);
+        return V >= 0 && V <= TABLE_VOCAB_MAX ? (int)V : 0;
     }
     return 0;
 }

@@ -237,7 +237,8 @@ int main(int argc, char** argv) {
     Options o;
     FlagTable flags = options_table(&o);
     char** patterns = (char**)xmalloc((size_t)argc * sizeof(char*));
-    static Job job;
+    Job job;
+    memset(&job, 0, sizeof job);
     tool_help(&flags, argc, argv, "\"SHARDS_*.bin\"... --out FILE",
               "Counts which token follows which in training shards and keeps the most frequent followers of each.");
     int count = tool_take_words(&flags, &argc, argv, patterns);

@@ -22,6 +22,8 @@ PREFIX_tokenizer.bin.
 // clang-format on
 DEFINE_OPTIONS(OPTIONS)
 
+enum { MOST_BYTES = UINT16_MAX / 2 * TOKEN_BYTES_MAX };  // of an example whose lengths fit into 16 bits
+
 typedef struct {
     const char *at, *end;  // of a line
     const char* path;
@@ -181,7 +183,10 @@ static void json_example(Json* j, Example* e) {
 
 static void put_example(ChoicesWriter* w, const Json* j, Tokenizer* tok, Example* e) {
     uint16_t* ids[CHOICES_MAX + 1];
+    size_t all = e->ctx.size;
     Choice c;
+    for (int k = 0; k < e->count; k++) all += e->endings[k].size;
+    if (all > MOST_BYTES) json_fail(j, "more than 8 MB of text in one example, which the format has no room for");
     memset(&c, 0, sizeof c);
     c.label = e->label, c.count = e->count;
     c.context_tokens = (int)tokenizer_encode(tok, e->ctx.data, e->ctx.size, &ids[CHOICES_MAX]);

@@ -73,6 +73,10 @@ static void check_tensors(const Move* m) {
                 "per_row)",
                 r->path, t->name);
         }
+        int embedding = find_tensor(r, "wte.row");
+        if (!strncmp(t->name, "wte.", 4) && embedding >= 0 && (t->ndim != 2 || t->dims[1] != r->rows[embedding].dims[1])) {
+            fail("%s: damaged: the rows and columns of its embedding are not of one width; use another checkpoint", r->path);
+        }
         if (t->dims[0] == expected) continue;
         fail(
             "%s: %s has %d rows, expected %d for a codebook of %d rows and %d columns; make one of the shape it was trained with",
@@ -225,7 +229,9 @@ static char* flags_with_codebook(const char* flags, const char* path) {
         if (!end) end = line + strlen(line);
         if (strncmp(line, "--codebook ", 11)) text_add(&t, "%.*s\n", (int)(end - line), line);
     }
-    text_add(&t, "--codebook %s\n", path);
+    text_add(&t, "--codebook ");
+    text_add_quoted(&t, path);
+    text_add_char(&t, '\n');
     return t.data;
 }
 

@@ -10,7 +10,7 @@ began=$SECONDS
 
 if ! command -v "${CXX:-g++}" >/dev/null; then
     echo "a C++ compiler is missing and has to be installed first, which does need the network"
-    scripts/setup.sh
+    scripts/setup.sh build
 fi
 
 # Without a GPU the CUDA variants would only cost time here: `make` builds them. A build that has them already is kept.

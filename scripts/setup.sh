@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks: g++ (with OpenMP), make, cmocka. Debian packages, so it needs
 # root or a sudo that asks for no password; otherwise it prints the command and stops. Asks the network only when something is missing.
+# `setup.sh build` ends there: it is enough to train. Else it adds clang with its sanitizers and libFuzzer, for the tests that need them
+# (make test, make fuzz, make budget), which are skipped without.
 #
 # With nvcc and cuDNN but without cuDNN's frontend (headers only), it also puts those headers into build/venv with pip: the fast
 # attention needs them, nothing else does, so a failure there is reported and the trainer uses its own attention kernel.
@@ -48,6 +50,14 @@ install() {
 }
 
 [ ${#missing[@]} = 0 ] || install "${missing[@]}" || exit 1
+
+# clang's package only recommends the one with its libraries
+fuzzer() { compgen -G "$(clang -print-resource-dir)/lib/*/libclang_rt.fuzzer*" >/dev/null; }
+if [ "${1:-}" != build ]; then
+    command -v clang++ >/dev/null || install clang || true
+    ! command -v clang++ >/dev/null || fuzzer || install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev" || true
+    command -v clang++ >/dev/null && fuzzer || echo "  clang with libFuzzer is not here: going on without; make test skips what needs it"
+fi
 
 frontend=
 if wants_frontend; then

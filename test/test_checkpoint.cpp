@@ -143,6 +143,18 @@ static void run_state_lines(void** state) {
     assert_string_equal(run_state_parse(&t, "step=5\ntokens_seen=x\n"), "tokens_seen");
     assert_string_equal(run_state_parse(&t, "xstep=5\n"), "step");
     assert_string_equal(run_state_parse(&t, "step=5"), "step");  // cut off
+    const char* wrong[][2] = {{"step=-1", "step"},
+                              {"step=4294967301", "step"},
+                              {"step=99999999999999999999", "step"},
+                              {"loss_scale=0", "loss_scale"},
+                              {"loss_scale=nan", "loss_scale"},
+                              {"train_seconds=inf", "train_seconds"}};
+    for (auto& line : wrong) {  // a value out of range, before the good ones
+        Text lie = {0, 0, 0};
+        text_add(&lie, "%s\n%s", line[0], text.data);
+        assert_string_equal(run_state_parse(&t, lie.data), line[1]);
+        text_free(&lie);
+    }
     text_add(&text, "of_a_later_version=1\n");
     assert_null(run_state_parse(&t, text.data));
     *strstr(text.data, "shards=") = 'x', *strstr(text.data, "shards_hash=") = 'x';  // an older version wrote neither
@@ -222,7 +234,7 @@ static void forged(void** state) {
     save_good(test_path("forged.ckpt"), 4);
     char* bytes = file_read(test_path("forged.ckpt"), 1 << 24, &size);
     char* copy = (char*)xmalloc(size);
-    for (int lie = 0; lie < 14; lie++) {
+    for (int lie = 0; lie < 19; lie++) {
         memcpy(copy, bytes, size);
         CheckpointHeader* h = (CheckpointHeader*)copy;
         CheckpointRow* row = (CheckpointRow*)(copy + h->payload - h->tensors * sizeof(CheckpointRow)) + 2;
@@ -241,6 +253,11 @@ static void forged(void** state) {
             case 11: row->offset[1] = size - 64; break;
             case 12: row->ndim = 4; break;
             case 13: memset(row->name, 'x', sizeof(row->name)); break;
+            case 14: row->offset[0] = row[-1].offset[0]; break;  // two tensors in one place
+            case 15: row->name[0] = 27; break;                   // what a terminal takes for a command
+            case 16: row->dims[row->ndim] = 2, row->elements *= 2; break;
+            case 17: memcpy(row->name, row[-1].name, sizeof(row->name)); break;
+            case 18: h->arrays = 1; break;
         }
         if (h->payload <= size) h->meta_crc = crc32_add(0, copy + sizeof(*h), h->payload - sizeof(*h));
         h->header_crc = crc32_add(0, h, offsetof(CheckpointHeader, header_crc));
@@ -248,8 +265,10 @@ static void forged(void** state) {
         fwrite(copy, 1, size, file);
         fclose(file);
         if (check_file(test_path("forged.ckpt"), &r, &table, MATCH_EXACT)) fail_msg("lie %d was believed", lie);
-        const char* found_out =
-            lie < 6 ? "damaged: the counts in its header contradict each other" : "damaged: row 2 of its directory";
+        const char* found_out = lie < 6     ? "damaged: the counts in its header contradict each other"
+                                : lie == 17 ? "damaged: it has two tensors "
+                                : lie == 18 ? "damaged: its tensors do not end where the file does"
+                                            : "damaged: row 2 of its directory";
         assert_error(r, lie == 0 ? "checkpoint format 2, this program reads format 1" : found_out);
     }
     free(bytes), free(copy), free(table.rows);

@@ -297,6 +297,10 @@ static void test_broken_files(void** state) {
     Attempt folder = {test_dir(), 1, 4, 1, 1, V, 1, false};
     assert_int_equal(run_child(attempt, &folder), EXIT_FAIL);
     assert_says("is a directory");
+
+    Attempt endless = {"/dev/zero", 1, 4, 1, 1, V, 1, false};
+    assert_int_equal(run_child(attempt, &endless), EXIT_FAIL);
+    assert_says("/dev/zero: is a device, expected a file");
 }
 
 // An id outside the vocabulary is told by the call that would have returned it, with and without the thread; 0 asks for no batch

@@ -305,6 +305,30 @@ static void texts_round_trip(void** state) {
     flags_free(&second);
 }
 
+static void stored(const void* text) { flags_parse_text(&flags, (const char*)text, "a.ckpt"); }
+
+// Flags out of a checkpoint name no files, and do not end the program as --help does; files of flags are not without end.
+static void limits(void** state) {
+    (void)state;
+    Text many = {0, 0, 0};
+    char line[900];
+    write_text(test_path("one.txt"), "--batch_size 8\n");
+    snprintf(line, sizeof(line), "--batch_size 8\n@%s\n", test_path("one.txt"));
+    const char* lies[] = {line, "--batch_size 8\n-h\n", "--batch_size 8\n--help\n"};
+    const char* found[] = {"a.ckpt:2: unexpected \"@", "a.ckpt:2: unexpected \"-h\": flags that a program has stored",
+                           "unknown flag --help"};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(run_child(stored, lies[i]), 2);
+        assert_says(found[i]);
+    }
+    for (int i = 0; i < 102; i++) text_add(&many, "@one.txt\n");
+    write_text(test_path("many.txt"), many.data);
+    snprintf(line, sizeof(line), "@%s", test_path("many.txt"));
+    assert_int_equal(run_child(parse_in_child, line), 2);
+    assert_says("one.txt: more than 100 files of flags");
+    text_free(&many);
+}
+
 static void short_forms(void** state) {
     (void)state;
     Text text = {0, 0, 0};
@@ -340,6 +364,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(files, fresh, release),
         cmocka_unit_test_setup_teardown(file_mistakes, fresh, release),
         cmocka_unit_test_setup_teardown(texts_round_trip, fresh, release),
+        cmocka_unit_test_setup_teardown(limits, fresh, release),
         cmocka_unit_test_setup_teardown(short_forms, fresh, release),
     };
     return cmocka_run_group_tests(tests, NULL, test_dir_remove);

@@ -27,7 +27,9 @@ comment, "..." with \" \\ \n \t and '...' quote; a nested @file is looked up bes
 
 #include "text.h"
 
-enum { FLAGS_MAX = 256, FLAGS_NESTING = 8, FLAGS_HELP_WIDTH = 110, FLAGS_HELP_COLUMN = 34 };
+enum { FLAGS_MAX = 256, FLAGS_HELP_WIDTH = 110, FLAGS_HELP_COLUMN = 34 };
+// @files: how deep they name each other, how many in all, and the depth of flags that a program has stored, which name none
+enum { FLAGS_NESTING = 8, FLAGS_FILES = 100, FLAGS_STORED = 1000 };
 
 typedef enum { FLAG_SECTION, FLAG_INT, FLAG_LONG, FLAG_FLOAT, FLAG_SWITCH, FLAG_STRING, FLAG_CHOICE } FlagKind;
 
@@ -47,6 +49,7 @@ typedef struct {
     int count;
     void* values;  // the Options struct
     unsigned char set[FLAGS_MAX];
+    int files;            // @files read so far
     const char* program;  // argv[0], for the usage line
 } FlagTable;
 

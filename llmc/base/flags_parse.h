@@ -6,6 +6,7 @@ The reading half of the flag table (flags.h): command line, @files, did-you-mean
     text of a checkpoint ------+
 
 A file's line is a little command line of its own, so a value never runs over a line end and an error names file and line.
+Whoever made a checkpoint names no files here and does not end the program: its flags are `--name value` alone.
 */
 #pragma once
 
@@ -109,6 +110,7 @@ static void flags_of_file(FlagTable* table, char* text, const char* name, int de
 static void flags_file(FlagTable* table, const char* path, FlagPlace place, int depth) {
     if (!*path) flag_error(place, "\"@\" needs a file name: @scripts/presets/NAME.txt");
     if (depth >= FLAGS_NESTING) flag_error(place, "@%s: files of flags name each other more than %d deep", path, FLAGS_NESTING);
+    if (table->files++ >= FLAGS_FILES) flag_error(place, "@%s: more than %d files of flags; name fewer", path, FLAGS_FILES);
     Text full = {0, 0, 0};
     const char* slash = place.file ? strrchr(place.file, '/') : NULL;
     if (slash && path[0] != '/') text_add(&full, "%.*s", (int)(slash + 1 - place.file), place.file);
@@ -136,7 +138,10 @@ UNUSED static void flags_help(const FlagTable* table, FILE* out);
 static void flags_tokens(FlagTable* table, int count, char** tokens, FlagPlace place, int depth) {
     for (int k = 0; k < count; k++) {
         char* token = tokens[k];
-        if (!strcmp(token, "--help") || !strcmp(token, "-h")) {
+        if (depth > FLAGS_NESTING && strncmp(token, "--", 2)) {
+            flag_error(place, "unexpected \"%s\": flags that a program has stored are --flag value alone", token);
+        }
+        if (depth <= FLAGS_NESTING && (!strcmp(token, "--help") || !strcmp(token, "-h"))) {
             flags_help(table, stdout);
             exit(0);
         }
@@ -184,6 +189,6 @@ UNUSED static void flags_parse(FlagTable* table, int argc, char** argv) {
 // Reads what flags_text wrote (the flags inside a checkpoint); `name` is what messages call it.
 UNUSED static void flags_parse_text(FlagTable* table, const char* text, const char* name) {
     char* copy = text_copy(text);
-    flags_of_file(table, copy, name, 0);
+    flags_of_file(table, copy, name, FLAGS_STORED);
     free(copy);
 }

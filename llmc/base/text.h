@@ -29,6 +29,7 @@ UNUSED PRINTF_LIKE(2, 3) static void text_add(Text* t, const char* format, ...) 
     va_start(args, format);
     va_copy(again, args);
     int length = vsnprintf(NULL, 0, format, args);
+    if (length < 0) fail("a text of more than 2 GiB: use a shorter one");
     text_reserve(t, (size_t)length);
     vsnprintf(t->data + t->size, (size_t)length + 1, format, again);
     t->size += (size_t)length;

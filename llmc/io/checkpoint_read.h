@@ -1,6 +1,8 @@
 /*
 The reading half of checkpoint.h. Nothing of a file is used before it was checked: sizes against the file's size, the directory
 against its checksum, names and shapes against this run's parameter table, and each tensor against its CRC when it has been read.
+Tensors lie one behind the other, as they are written, and each has a name of its own: a directory that calls the same megabyte a
+thousand tensors would make whoever copies it write gigabytes, and a name that stands twice pass a check that looks at the first.
 */
 #pragma once
 
@@ -53,29 +55,51 @@ static bool checkpoint_header_check(CheckpointReader* r, uint64_t size) {
     return sane || reader_fail(r, "damaged: the counts in its header contradict each other; use another one");
 }
 
+// A name of printable characters, and a shape that makes `elements`.
+static bool checkpoint_row_check(const CheckpointRow* row, uint64_t file_bytes) {
+    size_t length = strnlen(row->name, sizeof(row->name));
+    bool good =
+        length > 0 && length < sizeof(row->name) && row->ndim >= 1 && row->ndim <= PARAM_DIMS && row->elements <= file_bytes / 4;
+    for (size_t i = 0; good && i < length; i++) good = row->name[i] > ' ' && row->name[i] <= '~';
+    uint64_t elements = 1;
+    for (int d = 0; good && d < PARAM_DIMS; d++) {
+        good = row->dims[d] >= 1 && (d < row->ndim || row->dims[d] == 1) &&
+               elements <= row->elements / (uint64_t)row->dims[d];  // so that the product cannot wrap
+        if (good) elements *= (uint64_t)row->dims[d];
+    }
+    return good && elements == row->elements;
+}
+
+static int checkpoint_by_name(const void* a, const void* b) {
+    return strcmp((*(const CheckpointRow* const*)a)->name, (*(const CheckpointRow* const*)b)->name);
+}
+
 static bool checkpoint_rows_check(CheckpointReader* r) {
     const CheckpointHeader* h = &r->header;
+    uint64_t at = h->payload;
     for (uint32_t i = 0; i < h->tensors; i++) {
-        const CheckpointRow* row = &r->rows[i];
-        bool good = memchr(row->name, 0, sizeof(row->name)) && row->ndim >= 1 && row->ndim <= PARAM_DIMS &&
-                    row->elements <= h->file_bytes / 4;
-        uint64_t elements = 1;
-        for (int d = 0; good && d < PARAM_DIMS; d++) {
-            good = row->dims[d] >= 1 && elements <= row->elements / (uint64_t)row->dims[d];  // so that the product cannot wrap
-            if (good) elements *= (uint64_t)row->dims[d];
-        }
-        good = good && elements == row->elements;
-        for (uint32_t a = 0; good && a < h->arrays; a++) {
-            good = row->offset[a] >= h->payload && row->offset[a] % CHECKPOINT_ALIGN == 0 && row->offset[a] <= h->file_bytes &&
-                   checkpoint_array_bytes(row->elements) <= h->file_bytes - row->offset[a];
-        }
-        if (!good) return reader_fail(r, "damaged: row %u of its directory is impossible; use another", i);
+        if (checkpoint_row_check(&r->rows[i], h->file_bytes)) continue;
+        return reader_fail(r, "damaged: row %u of its directory is impossible; use another", i);
     }
-    return true;
+    for (uint32_t a = 0; a < h->arrays; a++) {
+        for (uint32_t i = 0; i < h->tensors; i++) {
+            if (r->rows[i].offset[a] != at)
+                return reader_fail(r, "damaged: row %u of its directory is impossible; use another", i);
+            at += checkpoint_array_bytes(r->rows[i].elements);
+        }
+    }
+    if (at != h->file_bytes) return reader_fail(r, "damaged: its tensors do not end where the file does; use another");
+    const CheckpointRow** sorted = (const CheckpointRow**)xmalloc((size_t)h->tensors * sizeof(*sorted));
+    for (uint32_t i = 0; i < h->tensors; i++) sorted[i] = &r->rows[i];
+    qsort(sorted, h->tensors, sizeof(*sorted), checkpoint_by_name);
+    const char* twice = NULL;
+    for (uint32_t i = 1; i < h->tensors; i++) twice = checkpoint_by_name(&sorted[i - 1], &sorted[i]) ? twice : sorted[i]->name;
+    free(sorted);
+    return !twice || reader_fail(r, "damaged: it has two tensors %s; use another", twice);
 }
 
 static bool checkpoint_reader_load(CheckpointReader* r) {
-    r->fd = open(r->path, O_RDONLY | O_CLOEXEC);
+    r->fd = open(r->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe of that name: no waiting for a writer
     struct stat info;
     if (r->fd < 0 || fstat(r->fd, &info)) return reader_fail(r, "cannot open: %s", strerror(errno));
     if (!S_ISREG(info.st_mode)) return reader_fail(r, "not a file, expected a checkpoint");
@@ -95,6 +119,7 @@ static bool checkpoint_reader_load(CheckpointReader* r) {
     const char* text = (const char*)r->head + sizeof(*h);
     r->flags = (char*)xcalloc((size_t)h->flags_bytes + 1);
     memcpy(r->flags, text, h->flags_bytes);
+    if (strlen(r->flags) != h->flags_bytes) return reader_fail(r, "damaged: its flags hold a zero byte; use another one");
     char* state = (char*)xcalloc((size_t)h->state_bytes + 1);
     memcpy(state, text + h->flags_bytes, h->state_bytes);
     const char* missing = run_state_parse(&r->state, state);

@@ -37,9 +37,9 @@ static const uint16_t* choice_read(Choice* c, const uint16_t* at, const uint16_t
     if (end - at < 6) return NULL;
     *why = "an example does not start with 65535";
     if (at[0] != CHOICES_START) return NULL;
-    const uint16_t* stop = start + at[1] / 2;
     *why = "the length of an example is impossible";
-    if (at[1] % 2 || stop > end || stop - start < 6) return NULL;
+    if (at[1] % 2 || at[1] / 2 > end - start || at[1] / 2 < 6) return NULL;
+    const uint16_t* stop = start + at[1] / 2;
     c->label = at[3], c->count = at[4];
     *why = "an example needs 2 to 16 completions, a label that is one of them, and at least one token of each part";
     if (c->count < 2 || c->count > CHOICES_MAX || c->label >= c->count) return NULL;
@@ -74,7 +74,7 @@ UNUSED static Choices choices_open(const char* path, int vocab_size) {
     size_t words = (f.map.size - CHOICES_HEADER_BYTES) / 2;
     const uint16_t *at = (const uint16_t*)(const void*)(f.map.bytes + CHOICES_HEADER_BYTES), *end = at + words;
     const char* why = "";
-    if (header[2] < 1 || (size_t)header[2] > words)
+    if (header[2] < 1 || header[2] > INT32_MAX / CHOICES_MAX || (size_t)header[2] > words)
         fail("%s: %d examples in %zu bytes; %s", path, header[2], f.map.size, CHOICES_REMEDY);
     f.count = header[2];
     f.examples = (const uint16_t**)xmalloc((size_t)f.count * sizeof(*f.examples));

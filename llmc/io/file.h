@@ -31,7 +31,8 @@ typedef struct {
     char* temp;  // path.tmp
 } NewFile;
 
-enum { TEXT_SHOWN = 16 };  // bytes of a wrong file shown in an error
+enum { TEXT_SHOWN = 16 };                               // bytes of a wrong file shown in an error
+static const size_t file_stream_max = (size_t)1 << 32;  // bytes that a pipe may bring
 
 // out: TEXT_SHOWN + 1 chars. Bytes that do not print become '.'.
 UNUSED static const char* bytes_as_text(char* out, const void* bytes, size_t n) {
@@ -56,6 +57,9 @@ UNUSED static FileMap file_read_stream(const char* path, int fd) {
         if (got == 0) break;
         map.size += (size_t)got;
         if (map.size < capacity) continue;
+        if (capacity >= file_stream_max) {
+            fail("%s: more than %zu MiB out of a pipe; write them to a file, and name that", path, file_stream_max >> 20);
+        }
         capacity *= 2;
         bytes = (uint8_t*)realloc(bytes, capacity);
         if (!bytes) fail("%s: out of host memory at %.1f MiB", path, capacity / 1048576.0);
@@ -72,6 +76,10 @@ UNUSED static FileMap file_map(const char* path, const char* remedy) {
     if (fd < 0) fail("%s: cannot open: %s; %s", path, strerror(errno), remedy);
     if (fstat(fd, &info)) fail("%s: cannot stat: %s", path, strerror(errno));
     if (S_ISDIR(info.st_mode)) fail("%s: is a directory, expected a file; %s", path, remedy);
+    // /dev/zero never ends; a terminal or a pipe does
+    if (S_ISBLK(info.st_mode) || (S_ISCHR(info.st_mode) && !isatty(fd) && strcmp(path, "/dev/stdin"))) {
+        fail("%s: is a device, expected a file; %s", path, remedy);
+    }
     if (!S_ISREG(info.st_mode)) {
         map = file_read_stream(path, fd);
     } else {

@@ -29,31 +29,31 @@ typedef struct {
 
 typedef struct {
     const char* key;
-    char kind;  // i int64_t, u uint64_t, d double
+    char kind;  // i int64_t, n int64_t that fits an int; both count something and are not negative. u uint64_t, d double
     size_t offset;
     bool later;
 } RunStateField;
 
 static const RunStateField run_state_fields[] = {
-    {"step", 'i', offsetof(RunState, step), false},
+    {"step", 'n', offsetof(RunState, step), false},
     {"tokens_seen", 'i', offsetof(RunState, tokens_seen), false},
-    {"loader_shard", 'i', offsetof(RunState, loader), false},
+    {"loader_shard", 'n', offsetof(RunState, loader), false},
     {"loader_position", 'i', offsetof(RunState, loader) + 8, false},
     {"loader_epoch", 'i', offsetof(RunState, loader) + 16, false},
     {"loader_batches", 'i', offsetof(RunState, loader) + 24, false},
-    {"adam_steps", 'i', offsetof(RunState, adam_steps), false},
+    {"adam_steps", 'n', offsetof(RunState, adam_steps), false},
     {"loss_scale", 'd', offsetof(RunState, loss_scale), false},
-    {"loss_scale_good", 'i', offsetof(RunState, loss_scale_good), false},
+    {"loss_scale_good", 'n', offsetof(RunState, loss_scale_good), false},
     {"sampler_state", 'u', offsetof(RunState, sampler_state), false},
     {"best_val", 'd', offsetof(RunState, best_val), false},
     {"train_seconds", 'd', offsetof(RunState, train_seconds), false},
-    {"shards", 'i', offsetof(RunState, shards), true},
+    {"shards", 'n', offsetof(RunState, shards), true},
     {"outlier_loss_mean", 'd', offsetof(RunState, outlier[0].mean), true},
     {"outlier_loss_variance", 'd', offsetof(RunState, outlier[0].variance), true},
-    {"outlier_loss_count", 'i', offsetof(RunState, outlier[0].count), true},
+    {"outlier_loss_count", 'n', offsetof(RunState, outlier[0].count), true},
     {"outlier_norm_mean", 'd', offsetof(RunState, outlier[1].mean), true},
     {"outlier_norm_variance", 'd', offsetof(RunState, outlier[1].variance), true},
-    {"outlier_norm_count", 'i', offsetof(RunState, outlier[1].count), true},
+    {"outlier_norm_count", 'n', offsetof(RunState, outlier[1].count), true},
     {"shards_hash", 'u', offsetof(RunState, shards_hash), true},
 };
 enum { RUN_STATE_FIELDS = sizeof(run_state_fields) / sizeof(run_state_fields[0]) };
@@ -61,7 +61,7 @@ enum { RUN_STATE_FIELDS = sizeof(run_state_fields) / sizeof(run_state_fields[0])
 UNUSED static RunState run_state_start(void) {
     RunState s;
     memset(&s, 0, sizeof(s));
-    s.best_val = INFINITY;
+    s.best_val = INFINITY, s.loss_scale = 1;
     return s;
 }
 
@@ -70,11 +70,29 @@ UNUSED static void run_state_text(const RunState* state, Text* t) {
         const RunStateField* f = &run_state_fields[i];
         const char* at = (const char*)state + f->offset;
         text_add(t, "%s=", f->key);
-        if (f->kind == 'i') text_add(t, "%lld", (long long)*(const int64_t*)at);
+        if (f->kind == 'i' || f->kind == 'n') text_add(t, "%lld", (long long)*(const int64_t*)at);
         else if (f->kind == 'u') text_add(t, "%llu", (unsigned long long)*(const uint64_t*)at);
         else text_add_number(t, *(const double*)at);
         text_add_char(t, '\n');
     }
+}
+
+// Reads one value; false: not one, or out of range. A loss scale is divided by; best_val may be infinite, nothing else.
+static bool run_state_value(RunState* state, const RunStateField* f, const char* value) {
+    char *at = (char*)state + f->offset, *end = NULL;
+    errno = 0;
+    if (f->kind == 'd') {
+        double x = strtod(value, &end);
+        bool good = at == (char*)&state->loss_scale ? x > 0 && x < 1e30 : at == (char*)&state->best_val ? !isnan(x) : isfinite(x);
+        if (!good) return false;
+        *(double*)at = x;
+    } else if (f->kind == 'u') {
+        *(uint64_t*)at = strtoull(value, &end, 10);
+    } else {
+        int64_t x = *(int64_t*)at = strtoll(value, &end, 10);
+        if (x < 0 || x > (f->kind == 'n' ? INT32_MAX / 2 : INT64_MAX / 2)) return false;  // so that they can be added to
+    }
+    return end != value && *end == '\n' && (f->kind == 'd' || errno != ERANGE);
 }
 
 // Fills `state` from the lines; keys that are not ours are skipped. Returns NULL, or the key that is missing or unreadable.
@@ -90,13 +108,7 @@ UNUSED static const char* run_state_parse(RunState* state, const char* text) {
         }
         if (!line && f->later) continue;
         if (!line) return f->key;
-        const char* value = line + length + 1;
-        char* at = (char*)state + f->offset;
-        char* end = NULL;
-        if (f->kind == 'i') *(int64_t*)at = strtoll(value, &end, 10);
-        else if (f->kind == 'u') *(uint64_t*)at = strtoull(value, &end, 10);
-        else *(double*)at = strtod(value, &end);
-        if (end == value || *end != '\n') return f->key;
+        if (!run_state_value(state, f, line + length + 1)) return f->key;
     }
     return NULL;
 }

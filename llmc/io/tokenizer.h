@@ -27,7 +27,6 @@ UNUSED static bool tokenizer_index(Tokenizer* tok) {
     tok->merges = false;
     for (tok->slot_count = 1024; tok->slot_count < 2 * (uint32_t)V; tok->slot_count *= 2) {}
     tok->slots = (uint32_t*)xcalloc(tok->slot_count * sizeof(uint32_t));
-    tok->cache = (CachedPiece*)xcalloc(CACHE_SLOTS * sizeof(CachedPiece));
     for (int id = 0; id < V; id++) {
         int length = (int)(tok->start[id + 1] - tok->start[id]);
         if (id == tok->eot) continue;
@@ -35,6 +34,7 @@ UNUSED static bool tokenizer_index(Tokenizer* tok) {
         token_insert(tok, id);
     }
     tok->merges = tok->longest > 1;
+    if (tok->merges) tok->cache = (CachedPiece*)xcalloc(CACHE_SLOTS * sizeof(CachedPiece));
     for (int b = 0; b < 256; b++) {
         uint8_t byte = (uint8_t)b;
         int id = token_lookup(tok, &byte, 1, hash_bytes(&byte, 1));
@@ -108,8 +108,9 @@ UNUSED static Tokenizer tokenizer_from_tiktoken(const char* path) {
     char text[TEXT_SHOWN + 1];
     memset(&tok, 0, sizeof tok);
     FileMap map = file_map(path, "for GPT-2's ids get r50k_base.tiktoken, or use `--tokenizer bytes`, which needs no file");
-    uint8_t(*tokens)[TOKEN_BYTES_MAX] = (uint8_t(*)[TOKEN_BYTES_MAX])xmalloc((size_t)VOCAB_MAX * TOKEN_BYTES_MAX);
-    uint8_t* length = (uint8_t*)xcalloc(VOCAB_MAX);  // by rank; 0: not seen
+    uint8_t* bytes = (uint8_t*)xmalloc(map.size);                     // of all tokens, in the file's order
+    uint32_t* place = (uint32_t*)xmalloc(VOCAB_MAX * sizeof *place);  // by rank: where they start there
+    uint8_t* length = (uint8_t*)xcalloc(VOCAB_MAX);                   // by rank; 0: not seen
     uint8_t token[TOKEN_BYTES_MAX];
     int count = 0, line = 0;
     size_t total = 0, used = 0;
@@ -138,7 +139,8 @@ UNUSED static Tokenizer tokenizer_from_tiktoken(const char* path) {
             fail("%s: line %d: rank %ld, but shards hold ids up to %d; use a smaller vocabulary", path, line, rank,
                  VOCAB_MAX - 1);
         if (length[rank]) fail("%s: line %d: rank %ld for the second time; use an unbroken .tiktoken file", path, line, rank);
-        memcpy(tokens[rank], token, (size_t)made);
+        memcpy(bytes + total, token, (size_t)made);
+        place[rank] = (uint32_t)total;
         length[rank] = (uint8_t)made;
         total += (size_t)made;
         count++;
@@ -151,12 +153,13 @@ UNUSED static Tokenizer tokenizer_from_tiktoken(const char* path) {
     tok.start[0] = 0;
     for (int id = 0; id < count; id++) {
         if (!length[id]) fail("%s: %d ranks, but rank %d is missing; use an unbroken .tiktoken file", path, count, id);
-        memcpy(tok.bytes + tok.start[id], tokens[id], length[id]);
+        memcpy(tok.bytes + tok.start[id], bytes + place[id], length[id]);
         tok.start[id + 1] = tok.start[id] + length[id];
     }
     memcpy(tok.bytes + tok.start[count], EOT_TEXT, sizeof EOT_TEXT - 1);
     tok.start[count + 1] = tok.start[count] + (uint32_t)sizeof EOT_TEXT - 1;
-    free(tokens);
+    free(bytes);
+    free(place);
     free(length);
     file_unmap(&map);
     if (!tokenizer_index(&tok))
@@ -211,6 +214,9 @@ UNUSED static Tokenizer tokenizer_load(const char* path) {
     }
     size_t body_bytes = map.size < sizeof header ? 0 : map.size - sizeof header;
     const uint8_t* body = map.bytes + sizeof header;
+    if (body_bytes > (size_t)V * (1 + TOKEN_BYTES_MAX)) {
+        fail("%s: %zu bytes, which are too many for its %u ids; %s", path, map.size, V, TOKENIZER_REMEDY);
+    }
     tok.vocab_size = (int)V;
     tok.eot = (int)header[3];
     tok.bytes = (uint8_t*)xmalloc(body_bytes);

@@ -53,7 +53,7 @@ static void ngrams_from_flags(Smoothing* s, const FlagTable* flags, int64_t num_
     }
     if (strcmp(positions, "all")) {
         char rest;
-        if (sscanf(positions, "first:%d%c", &s->first, &rest) != 1 || s->first < 1) {
+        if (sscanf(positions, "first:%9d%c", &s->first, &rest) != 1 || s->first < 1) {
             usage_error("--cocont_positions is \"%s\": expected all, or first:N with N of 1 or more, such as first:4", positions);
         }
     }
