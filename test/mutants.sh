@@ -126,15 +126,16 @@ wider() { # file, programs...
 say() { # mark name text
     printf '  %s %-34s %s\n' "$1" "$2" "$3"
 }
-# The tests that prove something must be green without a fault.
-baseline() {
-    local program red=0
+# The tests that prove something must be green without a fault. Of all programs every so-many-th is this worker's.
+baseline() { # which, of how many
+    local program at=0
+    copy=$work/$1
     for program in $(for i in $chosen; do echo "${tests[i]}"; done | tr ' ' '\n' | sort -u); do
+        [ $((at++ % $2)) = "$1" ] || continue
         if build "$program" && run "$program"; then continue; fi
-        red=1
         echo "error: $program is red without any fault: $(tail -1 "$copy.log" | cut -c 1-200)" >&2
+        echo red >>"$work/results"
     done
-    [ $red = 0 ]
 }
 plant() { # index: one fault, one line, one result in $work/results
     local i=$1 file=${files[$1]} program programs code how='' began=$SECONDS
@@ -164,14 +165,14 @@ plant() { # index: one fault, one line, one result in $work/results
     }
     cp "$root/$file" "$copy/$file"
 }
-copy_tree() { # name: sets $copy
+copy_tree() { # which
     copy=$work/$1
     mkdir -p "$copy" "$copy.tmp"
     tar cf - Makefile README.md train_gpt2.cu llmc test scripts dev data/*.[ch] data/*.md data/*.py | tar xf - -C "$copy"
 }
 worker() { # which, of how many
     local at=0
-    copy_tree "$1"
+    copy=$work/$1
     for i in $chosen; do
         [ $((at++ % $2)) != "$1" ] || plant "$i"
     done
@@ -198,8 +199,10 @@ cores=$(nproc) memory=$(awk '/^MemAvailable/ {print int($2 / 1500000)}' /proc/me
 jobs=${JOBS:-$((memory < 1 ? 1 : memory < cores ? memory : cores))}
 start=$SECONDS
 : >"$work/results"
-copy_tree base
-baseline || exit 2
+for ((w = 0; w < jobs; w++)); do copy_tree $w; done
+for ((w = 0; w < jobs; w++)); do baseline $w "$jobs" & done
+wait
+[ ! -s "$work/results" ] || exit 2
 echo "faults ($jobs at a time; the tests without a fault took $((SECONDS - start)) s)"
 for ((w = 0; w < jobs; w++)); do worker $w "$jobs" & done
 wait
