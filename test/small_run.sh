@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . test/report.sh
 
 program=${PROGRAM:-./train_gpt2cu}
+export PROGRAM=$program # scripts that are tested build nothing: a binary that changes between two runs changes their bits
 [ -x "$program" ] && [ -x data/prepare ] && [ -x data/make_corpus ] || { fail "$program, data/prepare or data/make_corpus is not built"; finish; }
 d=$(mktemp -d "${TMPDIR:-/tmp}/ahead-run.XXXXXX") || exit 1
 trap 'rm -rf "$d"' EXIT
