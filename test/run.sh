@@ -13,10 +13,10 @@ LIMIT=${TEST_TIMEOUT:-300}  # seconds for one program
 cores=$(nproc)
 export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000} # threads that wait go to sleep soon: on a busy machine spinning costs a factor of 5
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores < 4 ? cores : 4))}
-goals="train_gpt2cu tools tests" list=list-tests scripts="test/test_*.sh"
+goals="train_gpt2cu tools tests" list=list-tests scripts="test/test_*.sh" start=start_beside
 if [ "${1:-}" = --long ]; then
     shift
-    goals="train_gpt2cu tools" list=help scripts="test/long/*.sh" LIMIT=${TEST_TIMEOUT:-3600}
+    goals="train_gpt2cu tools" list=help scripts="test/long/*.sh" start=run LIMIT=${TEST_TIMEOUT:-3600}
 fi
 if [ "${1:-}" = --gpu ]; then
     shift
@@ -25,7 +25,7 @@ if [ "${1:-}" = --gpu ]; then
         echo "error: no NVIDIA GPU answers here (nvidia-smi -L names none), so nothing was run; make test runs the same kernels without one" >&2
         exit 1
     fi
-    goals="train_gpt2cu tools test-gpu-build" list=list-gpu-tests scripts=test/test_train_emu.sh
+    goals="train_gpt2cu tools test-gpu-build" list=list-gpu-tests scripts=test/test_train_emu.sh start=run
     export PROGRAM=./train_gpt2cu
 fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/ahead-test.XXXXXX") || exit 1
@@ -33,7 +33,7 @@ trap 'rm -rf "$work"' EXIT
 export TMPDIR=$work
 
 passed=0 failed=0 skipped=0
-start=$SECONDS
+began=$SECONDS
 # Compilers need up to 1.1 GB each: no more jobs than memory carries.
 memory=$(awk '/^MemAvailable/ {print int($2 / 1500000)}' /proc/meminfo)
 jobs=$((memory < 1 ? 1 : memory < cores ? memory : cores))
@@ -41,7 +41,7 @@ echo "build ($jobs jobs)"
 # shellcheck disable=SC2086 # several goals
 "$MAKE" -k -j"$jobs" $goals
 built=$?
-build_seconds=$((SECONDS - start))
+build_seconds=$((SECONDS - began))
 
 # Adds a program's counts from its output; prints its line and, when it failed, what it said.
 report() { # name seconds exit-code log
@@ -80,15 +80,31 @@ run() { # name command...
     report "$name" $((SECONDS - began)) "$code" "$work/log"
 }
 
-# What runs in the emulation has one thread: as many of these at a time as there are cores, reported when all are done.
+# What runs in the emulation has one thread, and a script waits most of the time: as many of these at a time as there are cores,
+# reported when all are done.
 single() {
     case $1 in *_emu_* | *_check_* | *_asan* | test_emulation | test_check | test_sanitize | test_budget) ;; *) return 1 ;; esac
+}
+beside=()
+start_beside() { # name command...: when a core is free
+    while [ "$(jobs -rp | wc -l)" -ge "$cores" ]; do wait -n; done
+    beside+=("$1")
+    run_beside "$@" &
 }
 run_beside() { # name command...
     local name=$1 began=$SECONDS
     shift
     { timeout -k 10 "$LIMIT" "$@" >"$work/$name.log" 2>&1 </dev/null; } 2>/dev/null
     echo "$? $((SECONDS - began))" >"$work/$name.code"
+}
+report_beside() {
+    local name code seconds
+    wait
+    for name in "${beside[@]}"; do
+        read -r code seconds <"$work/$name.code"
+        report "$name" "$seconds" "$code" "$work/$name.log"
+    done
+    beside=()
 }
 
 wanted() { # is this program asked for?
@@ -106,7 +122,6 @@ if [ "$built" != 0 ]; then
 fi
 programs=$("$MAKE" -s $list | grep "^build/test/") # the probe may print too
 mkdir -p build/coverage && export EMU_COVERAGE=$PWD/build/coverage # test/test_coverage.sh reads it
-beside=()
 for program in $programs; do
     name=$(basename "$program")
     wanted "$program" || continue
@@ -114,26 +129,21 @@ for program in $programs; do
         failed=$((failed + 1))
         echo "  ✗ $name: does not compile"
     elif single "$name"; then
-        beside+=("$name")
-        while [ "$(jobs -rp | wc -l)" -ge "$cores" ]; do wait -n; done
-        run_beside "$name" "$program" &
+        start_beside "$name" "$program"
     fi
 done
-wait
-for name in "${beside[@]}"; do
-    read -r code seconds <"$work/$name.code"
-    report "$name" "$seconds" "$code" "$work/$name.log"
-done
+report_beside
 for program in $programs; do
     name=$(basename "$program")
     if wanted "$program" && [ -x "$program" ] && ! single "$name"; then run "$name" "$program"; fi
 done
 unset EMU_COVERAGE
 for program in $scripts; do
-    [ -e "$program" ] || continue
-    wanted "$program" && run "$(basename "$program" .sh)" bash "$program"
+    [ -e "$program" ] && wanted "$program" || continue
+    $start "$(basename "$program" .sh)" bash "$program"
 done
+report_beside
 
-echo "total $((SECONDS - start)) s"
+echo "total $((SECONDS - began)) s"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

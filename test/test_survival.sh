@@ -17,7 +17,9 @@ stops() { # what, name, exit code, signal: how a run that was asked to stop has 
     same "$1: training lines" "$(grep -c ' trn:' "$d/$2/main.log")" "$step"
     same "$1: not in results.tsv" "$(cat "$d/$2-/results.tsv" 2>/dev/null)" ""
 }
-listens() { (((0x$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$run/status") & 0x4003) == 0x4003)); } # handlers for SIGHUP, SIGINT, SIGTERM
+listens() { # it has handlers for SIGHUP, SIGINT and SIGTERM (before exec this shell has some, too)
+    [ "/proc/$run/exe" -ef "$program" ] && (((0x$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$run/status") & 0x4003) == 0x4003))
+}
 trains() { grep -q '^s:5 trn' "$d/$1/main.log"; }
 
 # --- SIGTERM between micro-steps, with no other checkpoint; then on
