@@ -19,6 +19,8 @@ for kind in "gpt2 fp32" "nocap bf16" "gpt2 fp16"; do
     name=$arch-$precision
     sampled=(--sample_every 6 --sample_tokens 3)
     train "$name" --arch "$arch" --precision "$precision" --save_every 7 "${sampled[@]}"
+    same "$name: checkpoints, the last step's among them" "$(cd "$d/$name" && echo step_*.ckpt | tr -dc '0-9 ')" \
+        "00000007 00000014 00000021 00000028 00000035 00000040"
     whole=$(payload "$d/$name/step_00000040.ckpt") end=$(state "$d/$name/step_00000040.ckpt") log=$(losses "$name")
     for from in 7 14 28; do
         rm "$d/$name"/step_*.ckpt
@@ -59,12 +61,22 @@ same "validation by batches of 64" "$(val_of val64)" "$(val_of plain)"
 same "fp32 validation of a bf16 run" "$(val_of val_bf16)" "$(val_of plain)"
 close=$(awk -v a="$(val_of val_low)" -v b="$(val_of plain)" 'BEGIN { d = a - b; print (d * d < 1e-4 && a != b) }')
 same "bf16 validation is close and not equal" "$close" 1
+for kind in "bf16 fp32" "fp32 bf16"; do
+    read -r precision other <<<"$kind"
+    train "moved_$precision" --precision "$precision" --val_precision "$other" --save_every 40
+    train "measured_$precision" --precision "$other" --val_precision "$other" --num_iterations 0 \
+        --init_from "$d/moved_$precision/step_00000040.ckpt"
+    same "$other validation of a $precision run follows its weights" "$(val_of "measured_$precision")" \
+        "$(sed -n 's/^s:40 val:\([0-9.]*\).*/\1/p' "$d/moved_$precision/main.log")"
+done
 
 # --- it learns, and says so in the formats that tools read
 first=$(sed -n 's/^s:0 trn:\([0-9.]*\) .*/\1/p' "$d/plain/main.log")
 last=$(sed -n 's/^s:40 val:\([0-9.]*\).*/\1/p' "$d/plain/main.log")
 same "first loss near ln 257 = 5.55" "$(awk -v x="$first" 'BEGIN { print (x > 5.4 && x < 5.7) }')" 1
 same "last loss below 3.6" "$(awk -v x="$last" 'BEGIN { print (x > 1 && x < 3.6) }')" 1
+rate() { sed -n "s/^s:$1 trn:.* lr:\([^ ]*\).*/\1/p" "$d/plain/main.log"; }
+same "learning rate: warming up, at its height, half way down" "$(rate 0) $(rate 3) $(rate 35)" "7.500000e-04 3.000000e-03 1.500000e-03"
 same "one training line per step" "$(grep -c '^s:[0-9]* trn:' "$d/plain/main.log")" 40
 same "metrics.jsonl: tokens of the last step" "$(grep -c '"tokens":15360,' "$d/plain/metrics.jsonl")" 2
 same "results.tsv: one line per run and a header" "$(head -n 1 "$d/results.tsv" | cut -f 1-3)" "$(printf 'date\tcommit\tseed')"
