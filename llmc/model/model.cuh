@@ -145,7 +145,7 @@ typedef struct {
 } Model;
 
 // One micro-step's input on the device.
-typedef struct {
+typedef struct Micro {
     const int* tokens;  // (B*T + look_ahead)
     const int* order;   // (B*T), NULL when no gradient is wanted
     int B, T;
