@@ -27,10 +27,10 @@ payload() { tail -c +$(($(od -An -t u8 -j 40 -N 8 "$1") + 1)) "$1" | cksum; } # 
 same() { # what, a, b
     if [ "$2" = "$3" ]; then pass; else fail "$1: $2 is not $3"; fi
 }
-refuses() { # exit code, sentence, flags...: one sentence, before anything is written
+refuses() { # exit code, sentence, flags...: one sentence, before anything is written. tries: the function that runs, instead of train
     local expected=$1 sentence=$2
     shift 2
-    train refused "$@"
+    "${tries:-train}" refused "$@"
     local code=$?
     if [ $code = "$expected" ] && grep -q -F -e "$sentence" "$d/refused.err" && [ "$(wc -l <"$d/refused.err")" = 1 ] && [ ! -e "$d/refused" ]; then
         pass

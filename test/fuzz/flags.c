@@ -8,6 +8,7 @@ a flag's text: --mtp_weights. What was taken is written as flags.txt and must re
 
 #include "llmc/base/flags.h"
 #include "llmc/model/mtp.h"
+#include "words.h"
 
 // clang-format off
 #define OPTIONS(SECTION, INT, LONG, FLOAT, SWITCH, STRING, CHOICE)      \
@@ -85,13 +86,7 @@ static void one(const uint8_t* data, size_t size) {
 }
 
 static void seeds(void) {
-    const int flags = (int)(sizeof(option_defs) / sizeof(option_defs[0]));
-    for (int i = 0; i < flags; i++) {
-        if (option_defs[i].kind == FLAG_SECTION) continue;
-        fuzz_word("--", option_defs[i].name, 64);
-        const char* choices = option_defs[i].choices;
-        for (int n; (n = (int)strcspn(choices, "|")) > 0; choices += n + (choices[n] == '|')) fuzz_word("", choices, n);
-    }
+    fuzz_flag_words(option_defs, (int)(sizeof(option_defs) / sizeof(option_defs[0])));
     static const char words[] = "--batch_size\n8\n--model=d24\n--mtp_enabled\n--mtp_weights\n1,0.5,0.25:0/1,0.5:0/1";
     static const char files[] =
         "@a\n--tau\n-1.5e3\1@b # and b\n--input_bin \"a \\\"b\\\\ \\n\\t\"\n\1--n_head -3 --mtp_enabled 0\n--val_tokens 7";

@@ -11,6 +11,7 @@ checkpoint that somebody else made, as --generate, --resume and --init_from take
 #include "train_gpt2.cu"
 
 #include "sign.h"
+#include "words.h"
 
 enum { HEAD = 2, WORDS = 200 };
 
@@ -150,13 +151,7 @@ static long write_small(const char* path, const char* more, int arrays) {
 
 // Three are the head of a checkpoint, to which sign_checkpoint adds its tensors.
 static void seeds(void) {
-    const int flags = (int)(sizeof(option_defs) / sizeof(option_defs[0]));
-    for (int i = 0; i < flags; i++) {
-        if (option_defs[i].kind == FLAG_SECTION) continue;
-        fuzz_word("--", option_defs[i].name, 64);
-        const char* choices = option_defs[i].choices;
-        for (int n; (n = (int)strcspn(choices, "|")) > 0; choices += n + (choices[n] == '|')) fuzz_word("", choices, n);
-    }
+    fuzz_flag_words(option_defs, (int)(sizeof(option_defs) / sizeof(option_defs[0])));
     static const char words[] = {"\0--mtp_enabled\n--mtp_max_steps\n3\n--n_layer\n2\n--n_embd=128\n--n_head=2\n--gpu\na100"},
                       light[] = {"\0--head\nlightrnn\n--embedding\nlightrnn\n--table_size\n100\n--spell_weight\n0.1"},
                       heads[] = {"\0--mtp_enabled\n--mtp_heads\nproj\n--consist_weight\n0.1\n--recompute\nblock"};
