@@ -381,6 +381,12 @@ static void clock_stop(Trainer* t) {
 }
 static void clock_start(Trainer* t) { t->clock = wall_seconds(); }
 
+static StepRecord record_between_steps(const Trainer* t, int64_t step) {
+    StepRecord r = step_record(step);
+    r.tokens = t->run.tokens_seen, r.train_seconds = t->run.train_seconds;
+    return r;
+}
+
 // False when a signal asks to stop: then nothing was logged.
 static bool run_validation(Trainer* t, int64_t step) {
     clock_stop(t);
@@ -393,11 +399,9 @@ static bool run_validation(Trainer* t, int64_t step) {
     if (!whole) return false;
     t->val_loss = means[0];
     if (t->val_loss < t->run.best_val) t->run.best_val = t->val_loss;
-    StepRecord r = step_record(step);
+    StepRecord r = record_between_steps(t, step);
     objective_log_validation(&t->objective, step, means, &r);
     if (t->val_bytes) step_record_add(&r, "val_bpb", bits_per_byte(means[0], t->o.val_tokens, t->val_bytes));
-    r.tokens = t->run.tokens_seen;
-    r.train_seconds = t->run.train_seconds;
     r.peak_memory_mb = peak_memory_mb();
     logger_val(&t->log, &r);
     section_end(outer);
@@ -407,8 +411,7 @@ static bool run_validation(Trainer* t, int64_t step) {
 
 static void run_choices(Trainer* t, int64_t step) {
     clock_stop(t);
-    StepRecord r = step_record(step);
-    r.tokens = t->run.tokens_seen, r.train_seconds = t->run.train_seconds;
+    StepRecord r = record_between_steps(t, step);
     choice_log(&t->log, &r, choice_eval(&t->model, &t->choices));
     clock_start(t);
 }
@@ -418,13 +421,17 @@ static void run_choices(Trainer* t, int64_t step) {
 
 // False when a signal asked to stop: the sample is not whole.
 static bool run_sample(Trainer* t, int64_t step) {
-    TextStream out = {stdout, true, {0}, 0};
+    Text text = {};
+    TextStream out = {stdout, true, {0}, 0, &text};
     clock_stop(t);
+    StepRecord r = record_between_steps(t, step);
     Section outer = section_begin(SECTION_SAMPLE);
     logger_clear(&t->log);
     printf("sample at step %lld: ", (long long)step);
     generate(&t->model, &t->sampler, &t->tokenizer, t->o.prompt, t->o.sample_tokens, &out);
     printf("\n");
+    if (!stop_signal) logger_sample(&t->log, &r, text.data ? text.data : "");
+    text_free(&text);
     section_end(outer);
     clock_start(t);
     return !stop_signal;
@@ -471,7 +478,7 @@ static int generate_text(FlagTable* flags, Options* o) {
     decode_plan(&m);
     fprintf(stderr, "%s: step %lld, %.2fM parameters; %s, %s\n", r.path, (long long)r.state.step, params_live(&m.table) / 1e6,
             device_text(), PRECISION_NAME);
-    TextStream out = {stdout, isatty(STDOUT_FILENO) != 0, {0}, 0};
+    TextStream out = {stdout, isatty(STDOUT_FILENO) != 0, {0}, 0, NULL};
     Sampler sampler = sampler_start(c.V, (uint64_t)o->seed, o->temperature, o->top_k, o->top_p);
     Generated made = generate(&m, &sampler, &tokenizer, o->prompt, o->sample_tokens, &out);
     printf("\n");

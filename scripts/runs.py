@@ -4,7 +4,7 @@ Runs on disk, and the groups they form: what scripts/summarize, plot, report and
     results.tsv             one line per finished run: flags, seed, tokens, seconds, val loss
     RUN/flags.txt           the same flags, one a line, for a run that is not finished
     RUN/metrics.jsonl       {"step":..,"tokens":..,"time":milliseconds,"val_loss":.. or "train_loss":..,...}
-    RUN/console.log         what a run of a sweep printed: its samples
+    RUN/samples.jsonl       {"step":..,"tokens":..,"time":..,"text":"Once upon.."}
     train_gpt2.cu           the table of flags with their defaults
 
 A group is the runs whose flags agree, apart from the seed and from what has no effect on the training.
@@ -48,12 +48,16 @@ class Run:
     def records(self):
         """metrics.jsonl as a list of dictionaries, [] without one; a line cut off by a crash is left out."""
         if self._records is None:
-            self._records = []
-            path = os.path.join(self.dir, "metrics.jsonl") if self.dir else ""
-            if os.path.isfile(path):
-                with open(path, encoding="utf-8", errors="replace") as file:
-                    self._records = [record for record in map(parse_record, file) if record]
+            self._records = self.read("metrics.jsonl")
         return self._records
+
+    def read(self, name):
+        """A file of one JSON record a line as a list of dictionaries, [] without one."""
+        path = os.path.join(self.dir, name) if self.dir else ""
+        if not os.path.isfile(path):
+            return []
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return [record for record in map(parse_record, file) if record]
 
     def series(self, key):
         """[(step, tokens, seconds of training, value)] of a key, where it is written and finite."""
@@ -65,21 +69,9 @@ class Run:
         return sorted(key for key in keys - KNOWN if not key.endswith(WEIGHTS))
 
     def samples(self):
-        """[(step, text)] in order, of console.log; a resumed run's later sample replaces the one from before."""
-        found, step = {}, None
-        path = os.path.join(self.dir, "console.log") if self.dir else ""
-        if os.path.isfile(path):
-            with open(path, encoding="utf-8", errors="replace") as file:
-                for line in file:
-                    begin = re.match(r"sample at step (\d+): ", line)
-                    if begin:
-                        step = int(begin.group(1))
-                        found[step] = line[begin.end():]
-                    elif step is not None and CONSOLE.match(line):
-                        step = None
-                    elif step is not None:
-                        found[step] += line
-        return [(step, text.rstrip("\n")) for step, text in sorted(found.items())]
+        """[(step, text)] of samples.jsonl, in order."""
+        found = self.read("samples.jsonl")
+        return [(record["step"], record["text"]) for record in found if isinstance(record.get("text"), str)]
 
     def validations(self):
         """[(tokens, seconds, val_loss)] in order. A run without metrics has the one that results.tsv knows."""
@@ -89,17 +81,13 @@ class Run:
         return found
 
 
-# Lines of the console that end a sample, which may have several lines.
-CONSOLE = re.compile(r"(step:\d+/\d+ \||sample at step |target reached: |peak memory |training on |resuming |kept the log )")
-
-
 def number(value):
     """Is it a finite number? true and false are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def parse_record(line):
-    """A line of metrics.jsonl as a dictionary; None when it is cut off or no record."""
+    """A line of metrics.jsonl or samples.jsonl as a dictionary; None when it is cut off or no record."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

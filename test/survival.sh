@@ -40,7 +40,7 @@ until_there() { # command...: until it is true; a minute at most
     done
 }
 logged() { sed 's/ tps:.*//' "$d/$1/main.log"; }
-measured() { sed 's/"time":[^,]*,//; s/"tokens_per_sec":[^,]*,//; s/"peak_memory_mb":[^,]*,//' "$d/$1/metrics.jsonl"; }
+measured() { sed 's/"time":[^,]*,//; s/"tokens_per_sec":[^,]*,//; s/"peak_memory_mb":[^,]*,//' "$d/$1/${2:-metrics}.jsonl"; }
 results() { awk -F '\t' '{ print NF, $7, $8, $10, $11 }' "$d/$1-/results.tsv"; }
 same_lines() { # what, a, b
     if [ "$2" = "$3" ]; then pass; else fail "$1: $(diff <(echo "$2") <(echo "$3") | head -n 4)"; fi
@@ -51,6 +51,7 @@ is_whole() { # what, name
     same "$1: weights and moments" "$(payload "$d/$2/$last")" "$whole"
     same_lines "$1: main.log" "$(logged "$2")" "$(logged whole)"
     same_lines "$1: metrics.jsonl" "$(measured "$2")" "$(measured whole)"
+    same_lines "$1: samples.jsonl" "$(measured "$2" samples)" "$(measured whole samples)"
     same "$1: results.tsv" "$(results "$2")" "$(results whole)"
     same "$1: files left" "$(leftovers "$2")" ""
 }

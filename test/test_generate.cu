@@ -14,7 +14,7 @@ That head runs on the CPU only, and so does this.
 static char* streamed(const char* text, size_t length, size_t step, bool clean) {
     char* written = NULL;
     size_t size = 0;
-    TextStream s = {open_memstream(&written, &size), clean, {0}, 0};
+    TextStream s = {open_memstream(&written, &size), clean, {0}, 0, NULL};
     for (size_t i = 0; i < length; i += step) {
         text_stream_put(&s, text + i, i + step < length ? step : length - i);
         for (size_t at = 0; at < size;) {
@@ -50,7 +50,7 @@ static void characters(void** state) {
         "a?[2J?b?");                                                                   // control characters of both kinds
     check_stream("\x80x\xC3(\xE2\x82", "\uFFFDx\uFFFD(\uFFFD\uFFFD");                  // stray, broken off, unfinished at the end
     check_stream("\xED\xA0\x80\xF5\xC0\xAF", "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD");  // surrogate, too large, overlong
-    TextStream s = {tmpfile(), false, {0}, 0};
+    TextStream s = {tmpfile(), false, {0}, 0, NULL};
     text_stream_put(&s, "a\xE6\xBC", 3);
     assert_int_equal(ftell(s.out), 1);  // the two bytes wait for the third
     text_stream_put(&s, "\xA2", 1);

@@ -1,12 +1,11 @@
 /*
-What a run reads off its step number and what it leaves behind: schedules, the loss scale, the sampler, the logs byte for byte and
-their continuation after a crash, results.tsv, the progress line, the plot.
+What a run reads off its step number and what it leaves behind: schedules, the loss scale, the logs byte for byte and their
+continuation after a crash, results.tsv, the progress line, the plot.
 */
 #include "child.h"
 
 #include "llmc/io/logger.h"
 #include "llmc/io/results.h"
-#include "llmc/io/sampler.h"
 #include "llmc/optim/guard.h"
 #include "llmc/optim/schedule.h"
 
@@ -97,133 +96,6 @@ static void loss_scale(void** state) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-static void sampler_distribution(void** state) {
-    (void)state;
-    enum { N = 8, DRAWS = 80000 };
-    const float logits[N] = {1e4f, 1e4f - 1, 1e4f - 2, 1e4f - 0.5f, -INFINITY, 1e4f - 3, 1e4f, 1e4f - 200};
-    const double temperatures[] = {1, 0.5, 2};
-    for (int k = 0; k < 3; k++) {
-        Sampler s = sampler_start(N, 42, temperatures[k], 0, 1);
-        double p[N], sum = 0, chi = 0;
-        int count[N] = {0};
-        for (int i = 0; i < N; i++) sum += p[i] = exp((logits[i] - 1e4) / temperatures[k]);
-        for (int i = 0; i < DRAWS; i++) {
-            int id = sample_logits(&s, logits, N);
-            assert_in_range(id, 0, N - 1);
-            count[id]++;
-        }
-        for (int i = 0; i < N; i++) {
-            double expected = p[i] / sum * DRAWS;
-            if (expected < 5) assert_true(count[i] < 5);
-            else chi += (count[i] - expected) * (count[i] - expected) / expected;
-        }
-        assert_true(chi < 25);  // 5 degrees of freedom: 25 is exceeded once in 7000 seeds, and the seed is fixed
-        assert_int_equal(count[4], 0);
-        sampler_free(&s);
-    }
-}
-
-static void sampler_probs_agree(void** state) {
-    (void)state;
-    enum { N = 300 };
-    float logits[N], probs[N];
-    for (int i = 0; i < N; i++) logits[i] = 3 * rand_normal(5, (uint64_t)i), probs[i] = 7 * expf(logits[i]);  // not normalised
-    const double top_ps[] = {1, 0.9, 0.5};
-    for (int k = 0; k < 9; k++) {
-        Sampler a = sampler_start(N, 1, 0.8, k / 3 * 20, top_ps[k % 3]), b = sampler_start(N, 1, 0.8, k / 3 * 20, top_ps[k % 3]);
-        for (int i = 0; i < 300; i++) assert_int_equal(sample_logits(&a, logits, N), sample_probs(&b, probs, N));
-        sampler_free(&a), sampler_free(&b);
-    }
-}
-
-static void sampler_cuts(void** state) {
-    (void)state;
-    enum { N = 50257 };
-    float* logits = (float*)xmalloc(N * sizeof(float));
-    for (int i = 0; i < N; i++) logits[i] = rand_normal(9, (uint64_t)i);
-    logits[40000] = logits[123] = 9, logits[7] = 8.5f, logits[50256] = 8.25f;
-    Sampler s = sampler_start(N, 3, 0, 0, 1);
-    uint64_t before = s.rng.state;
-    assert_int_equal(sample_logits(&s, logits, N), 123);  // temperature 0: the argmax, of equals the lower id
-    s.temperature = 50, s.top_k = 1;
-    assert_int_equal(sample_logits(&s, logits, N), 123);
-    assert_true(s.rng.state == before);
-    s.temperature = 1e-30, s.top_k = 0;
-    logits[40000] = 8.9999f;
-    for (int i = 0; i < 20; i++) assert_int_equal(sample_logits(&s, logits, N), 123);
-    bool seen[4] = {false};
-    s.temperature = 1e30, s.top_k = 4;
-    for (int i = 0; i < 200; i++) {
-        int id = sample_logits(&s, logits, N);
-        assert_true(id == 123 || id == 40000 || id == 7 || id == 50256);
-        seen[id == 123 ? 0 : id == 40000 ? 1 : id == 7 ? 2 : 3] = true;
-    }
-    assert_true(seen[0] && seen[1] && seen[2] && seen[3]);
-    s.top_k = 0, s.top_p = 0.25;  // now all are equally likely: a quarter of them, lowest ids first, and hardly ever the last
-    for (int i = 0; i < 100; i++) assert_in_range(sample_logits(&s, logits, N), 0, N / 4 - 2);
-    s.temperature = 0.2, s.top_p = 1e-9;
-    assert_int_equal(sample_logits(&s, logits, N), 123);
-    s.top_p = 0.5;  // weights 1, e^-.0005, e^-2.5, e^-3.75: the first two reach one half
-    for (int i = 0; i < 200; i++) {
-        int id = sample_logits(&s, logits, N);
-        assert_true(id == 123 || id == 40000);
-    }
-    logits[77] = NAN;
-    assert_int_equal(sample_logits(&s, logits, N), -1);
-    logits[77] = INFINITY;
-    assert_int_equal(sample_logits(&s, logits, N), -1);
-    for (int i = 0; i < N; i++) logits[i] = -INFINITY;
-    assert_int_equal(sample_logits(&s, logits, N), -1);
-    const float bad[] = {0.5f, -0.1f, 0.6f}, none[] = {0, 0, 0}, one[] = {0, 0, 1e-30f};
-    assert_int_equal(sample_probs(&s, bad, 3), -1);
-    assert_int_equal(sample_probs(&s, none, 3), -1);
-    assert_int_equal(sample_probs(&s, one, 3), 2);
-    sampler_free(&s);
-    free(logits);
-}
-
-static void sampler_selection(void** state) {
-    (void)state;
-    SampleCandidate c[60], sorted[60];
-    for (int round = 0; round < 400; round++) {
-        int n = 1 + round % 60, k = 1 + round * 7 % n;
-        for (int i = 0; i < n; i++) c[i].z = (double)(rand_at(round, i) % 7), c[i].id = i;  // many equals
-        memcpy(sorted, c, sizeof(c));
-        qsort(sorted, n, sizeof(c[0]), sample_compare);
-        sample_select(c, n, k);
-        qsort(c, k, sizeof(c[0]), sample_compare);
-        for (int i = 0; i < k; i++) assert_int_equal(c[i].id, sorted[i].id);
-    }
-}
-
-static void sampler_nucleus(void** state) {
-    (void)state;
-    enum { N = 500 };
-    SampleCandidate c[N], sorted[N];
-    for (int round = 0; round < 60; round++) {
-        double total = 0, top_p = round % 20 / 20.0 + 0.01, sum = 0;
-        for (int i = 0; i < N; i++) c[i].z = exp((round / 20 + 1) * rand_normal(round, i)), c[i].id = i, total += c[i].z;
-        memcpy(sorted, c, sizeof(c));
-        qsort(sorted, N, sizeof(c[0]), sample_compare);
-        int expected = 0;
-        while (sum < top_p * total) sum += sorted[expected++].z;
-        assert_int_equal(sample_nucleus(c, N, total, top_p), expected);
-        for (int i = 0; i < expected; i++) assert_int_equal(c[i].id, sorted[i].id);
-    }
-}
-
-static void sampler_resumes(void** state) {
-    (void)state;
-    float logits[100];
-    for (int i = 0; i < 100; i++) logits[i] = rand_normal(11, (uint64_t)i);
-    Sampler a = sampler_start(100, 8, 1, 0, 1), b = sampler_start(100, 9, 1, 0, 1);
-    for (int i = 0; i < 50; i++) sample_logits(&a, logits, 100);
-    b.rng.state = a.rng.state;  // what a checkpoint carries
-    for (int i = 0; i < 50; i++) assert_int_equal(sample_logits(&a, logits, 100), sample_logits(&b, logits, 100));
-    sampler_free(&a), sampler_free(&b);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
 static StepRecord train_record(int step) {
     StepRecord r = step_record(step);
     r.loss = 10.5 - step, r.tokens = 524288 * (step + 1), r.train_seconds = 1.5 * (step + 1), r.tokens_per_second = 349525.33;
@@ -237,11 +109,11 @@ static StepRecord val_record(int step) {
     return r;
 }
 
-// Runs steps first..last-1 the way the trainer does: validation at even steps, then the step.
+// Runs steps first..last-1 the way the trainer does: validation and a sample at even steps, then the step.
 static void log_steps(Logger* l, int first, int last) {
     for (int step = first; step < last; step++) {
         StepRecord v = val_record(step), t = train_record(step);
-        if (step % 2 == 0) logger_val(l, &v);
+        if (step % 2 == 0) logger_val(l, &v), logger_sample(l, &v, "a \"word\"\n\tand \xC3\xA9");
         logger_train(l, &t, true);
     }
 }
@@ -311,6 +183,7 @@ static void crash_and_resume(const void* argument) {
     log_steps(&l, 0, c->crash);
     fputs("s:1", l.log);  // cut in the middle of "s:10 ..": must not pass for step 1
     fputs("{\"step\":1", l.metrics);
+    if (l.samples) fputs("{\"step\":1", l.samples);
     logger_close(&l, NAN);
     logger_open(&l, c->dir, c->saved, 10, "fp32", NULL);
     log_steps(&l, c->saved, 10);
@@ -319,18 +192,27 @@ static void crash_and_resume(const void* argument) {
     logger_close(&l, NAN);
 }
 
+static const char* read_log(const char* run, int which) {
+    static const char* const files[3] = {"main.log", "metrics.jsonl", "samples.jsonl"};
+    char name[64];
+    snprintf(name, sizeof(name), "%s/%s", run, files[which]);
+    return read_text(test_path(name));
+}
+
 static void resume_keeps_each_line_once(void** state) {
     (void)state;
-    static char whole[2][4096];
+    static char whole[3][4096];
     Crash none = {test_path("once"), 0, 0};
     assert_int_equal(run_child(crash_and_resume, &none), 0);
-    for (int f = 0; f < 2; f++) strcpy(whole[f], read_text(test_path(f ? "once/metrics.jsonl" : "once/main.log")));
+    for (int f = 0; f < 3; f++) strcpy(whole[f], read_log("once", f));
+    const char* sample =
+        "{\"step\":0,\"tokens\":0,\"time\":0.000,\"text\":\"a \\\"word\\\"\\u000a\\u0009and \xC3\xA9\"}\n{\"step\":2,";
+    assert_memory_equal(whole[2], sample, strlen(sample));
     for (int crash = 0; crash <= 10; crash++) {
         for (int saved = 0; saved <= crash; saved += 3) {
             Crash c = {test_path("again"), saved, crash};
             assert_int_equal(run_child(crash_and_resume, &c), 0);
-            for (int f = 0; f < 2; f++)
-                assert_string_equal(read_text(test_path(f ? "again/metrics.jsonl" : "again/main.log")), whole[f]);
+            for (int f = 0; f < 3; f++) assert_string_equal(read_log("again", f), whole[f]);
         }
     }
     Logger l;
@@ -480,12 +362,6 @@ int main(void) {
         cmocka_unit_test(other_schedules),
         cmocka_unit_test(objective_weights),
         cmocka_unit_test(loss_scale),
-        cmocka_unit_test(sampler_distribution),
-        cmocka_unit_test(sampler_probs_agree),
-        cmocka_unit_test(sampler_cuts),
-        cmocka_unit_test(sampler_selection),
-        cmocka_unit_test(sampler_nucleus),
-        cmocka_unit_test(sampler_resumes),
         cmocka_unit_test(log_formats),
         cmocka_unit_test(resume_keeps_each_line_once),
         cmocka_unit_test(fresh_run_keeps_old_logs),

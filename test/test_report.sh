@@ -38,10 +38,8 @@ not a record
 END
 cat >"$run/console.log" <<END
 device     cpu, 3 threads, fp32
-sample at step 2: $evil
-second line
-step:3/4 | val loss 4.125678
 END
+printf '{"step":2,"tokens":3000,"time":2500,"text":"%s\\u000asecond line"}\n{"step":3,"tok' "$evil" >"$run/samples.jsonl"
 page="$run/report.html"
 same "report: exit code and what it says" "$(scripts/report "$run" 2>&1)$?" "$page: 1 run0"
 has "name, escaped" '<h1>r&lt;b&gt;un</h1>' "$page"
@@ -61,7 +59,6 @@ has "sample" '&lt;img src=x onerror=alert(2)&gt;' "$page"
 has "a sample of two lines" 'second line</div>' "$page"
 lacks "markup of a run" '<img' "$page"
 lacks "markup of a run" '<script>alert' "$page"
-lacks "line of the console behind a sample" 'step:3/4' "$page"
 
 # Two scripts, one of them data that parses, the other allowed by its hash alone; curves over both axes; nothing with an address
 cat >"$d/page.py" <<'END'

@@ -106,7 +106,7 @@ same "sweep.sh, SIGTERM: exit code, checkpoints" "$code $(compgen -G "$d/sweep/s
 says "sweep.sh, SIGTERM: says how to go on" '^stopped; the same command goes on from here$' "$(cat "$d/sweep.out")"
 
 # --- a second signal does not wait for the checkpoint (its fsync, the fourth, sleeps), the echo of the first one does not count
-begin twice "fsync 4 sleep" "${endless[@]}" --save_every 0
+begin twice "fsync 4 sleep" "${endless[@]}" --save_every 0 --sample_every 0
 until_there trains twice
 kill "$run"
 kill -HUP "$run" # another one: a second SIGTERM could be one with the first

@@ -66,12 +66,19 @@ static void log_file_set_aside(const char* path) {
     text_free(&aside);
 }
 
-// <dir>/<name> opened for appending. resume_step < 0: a new file.
-UNUSED static FILE* log_file_open(const char* dir, const char* name, const char* prefix, int64_t resume_step) {
+// What a run finds as <dir>/<name> when it begins. resume_step < 0: a fresh run, an old log is set aside.
+UNUSED static void log_file_begin(const char* dir, const char* name, const char* prefix, int64_t resume_step) {
     Text path = {0, 0, 0};
     text_add(&path, "%s/%s", dir, name);
     if (resume_step >= 0) log_file_keep(path.data, prefix, resume_step);
     else log_file_set_aside(path.data);
+    text_free(&path);
+}
+
+// <dir>/<name> opened for appending.
+UNUSED static FILE* log_file_open(const char* dir, const char* name) {
+    Text path = {0, 0, 0};
+    text_add(&path, "%s/%s", dir, name);
     FILE* file = fopen(path.data, "a");
     if (!file) fail("%s: cannot write: %s; name another --output_dir", path.data, strerror(errno));
     text_free(&path);

@@ -1,18 +1,19 @@
 /*
-What a run says: on the console, in <output_dir>/main.log and in <output_dir>/metrics.jsonl.
+What a run says: on the console, in <output_dir>/main.log, in <output_dir>/metrics.jsonl and in <output_dir>/samples.jsonl.
 
     console         step:12/4768 | val loss 10.824905                        | mtp loss with look-ahead objectives
                     step:12/4768 | loss 10.824905 | train_time:3.10s | step_avg:238.46ms | lr 9.14e-05 | norm 1.0123 | tps 52310
     main.log        s:12 val:10.824905                                       ntp:, mtp:, val_ce_2:.. with look-ahead objectives
                     s:12 trn:10.824905 lr:9.140625e-05 norm:1.012300 tps:52310               mtp:, ce_2:.. with them
     metrics.jsonl   {"step":12,"tokens":6291456,"time":3100.000,"train_loss":10.824905,...}
+    samples.jsonl   {"step":12,"tokens":6291456,"time":3100.000,"text":"Once upon"}          prompt and what follows
     flags.txt       the effective flags: `@<output_dir>/flags.txt` repeats the run
 
 New fields go to the end of a line, as ` key:%f`. A value that is NAN is "not known" and left out. Each line is one write, so a
 killed run has whole lines only (or one cut at the end).
 
 Resume. A checkpoint holds `step`, the next step to run: steps below it are in the weights, all others will be run again. So
-logger_open(.., resume_step = that step, ..) rewrites both files with exactly the records of steps below resume_step (temporary
+logger_open(.., resume_step = that step, ..) rewrites the files with exactly the records of steps below resume_step (temporary
 file and rename), and drops an unfinished last line. The validation of step resume_step itself is repeated, not doubled.
 Call logger_sync before a checkpoint is written: then records below its step are on disk whenever the checkpoint is.
 A run that starts afresh in a directory with logs keeps the old ones as main.log.1 and so on.
@@ -28,6 +29,8 @@ With an empty output_dir there are no files. On a terminal a progress line is re
 #include <math.h>
 #include <sys/ioctl.h>
 #include <time.h>
+
+#define JSON_LINE "{\"step\":"  // how a record begins
 
 enum { METRICS_MAX = 32 };
 
@@ -51,7 +54,7 @@ typedef struct {
 } StepRecord;
 
 typedef struct {
-    FILE *log, *metrics;  // NULL without an output_dir
+    FILE *log, *metrics, *samples;  // NULL without an output_dir; samples: before the first one, too
     char dir[4096];
     char precision[16];
     int64_t num_iterations;
@@ -98,8 +101,11 @@ UNUSED static void logger_open(Logger* l, const char* output_dir, int64_t resume
     if (make_directories(output_dir)) {
         fail("--output_dir %s: cannot create this directory: %s; name another one", output_dir, strerror(errno));
     }
-    l->log = log_file_open(l->dir, "main.log", "s:", resume_step);
-    l->metrics = log_file_open(l->dir, "metrics.jsonl", "{\"step\":", resume_step);
+    log_file_begin(l->dir, "main.log", "s:", resume_step);
+    log_file_begin(l->dir, "metrics.jsonl", JSON_LINE, resume_step);
+    log_file_begin(l->dir, "samples.jsonl", JSON_LINE, resume_step);
+    l->log = log_file_open(l->dir, "main.log");
+    l->metrics = log_file_open(l->dir, "metrics.jsonl");
     if (!flags) return;
     Text path = {0, 0, 0};
     NewFile file;
@@ -135,11 +141,16 @@ static void json_number(Text* t, const char* key, int decimals, double x) {
     else text_add(t, ",\"%s\":%.*f", key, decimals, x);
 }
 
+static Text json_begin(const StepRecord* r) {
+    Text t = {0, 0, 0};
+    text_add(&t, JSON_LINE "%lld,\"tokens\":%lld", (long long)r->step, (long long)r->tokens);
+    json_number(&t, "time", 3, 1000 * r->train_seconds);
+    return t;
+}
+
 static void logger_metrics(Logger* l, const StepRecord* r, bool validation) {
     if (!l->metrics) return;
-    Text t = {0, 0, 0};
-    text_add(&t, "{\"step\":%lld,\"tokens\":%lld", (long long)r->step, (long long)r->tokens);
-    json_number(&t, "time", 3, 1000 * r->train_seconds);
+    Text t = json_begin(r);
     if (validation) {
         json_number(&t, "val_loss", 6, r->loss);
         json_number(&t, "val_ntp_loss", 6, r->loss);
@@ -207,10 +218,23 @@ UNUSED static void logger_train(Logger* l, const StepRecord* r, bool console) {
 // A line of metrics.jsonl alone: what the record has beside its step.
 UNUSED static void logger_values(Logger* l, const StepRecord* r) { logger_metrics(l, r, false); }
 
+// A whole sample, in UTF-8, for samples.jsonl; whoever drew it has shown it.
+UNUSED static void logger_sample(Logger* l, const StepRecord* r, const char* text) {
+    if (!l->metrics) return;
+    if (!l->samples) l->samples = log_file_open(l->dir, "samples.jsonl");
+    Text t = json_begin(r);
+    text_add(&t, ",\"text\":");
+    text_add_json(&t, text);
+    text_add_char(&t, '}');
+    logger_write(l, l->samples, &t);
+    text_free(&t);
+}
+
 // Everything logged so far is on disk when this returns. Before each checkpoint.
 UNUSED static void logger_sync(Logger* l) {
     if (l->log) fsync(fileno(l->log));
     if (l->metrics) fsync(fileno(l->metrics));
+    if (l->samples) fsync(fileno(l->samples));
 }
 
 // The run is over: its last console line, and the files are closed. peak_memory_mb NAN: not known, no line.
@@ -219,7 +243,8 @@ UNUSED static void logger_close(Logger* l, double peak_memory_mb) {
     if (!isnan(peak_memory_mb)) printf("peak memory consumption: %d MiB\n", (int)peak_memory_mb);
     if (l->log) fclose(l->log);
     if (l->metrics) fclose(l->metrics);
-    l->log = l->metrics = NULL;
+    if (l->samples) fclose(l->samples);
+    l->log = l->metrics = l->samples = NULL;
 }
 
 #include "progress.h"

@@ -6,10 +6,12 @@ that a terminal, or whoever reads the pipe, never gets half of one.
     written   "caf" (held: C3)   "é!"
 
 `clean` is for terminals: control characters but newline and tab become ?, bytes that are no UTF-8 become U+FFFD, because the
-output of a half-trained byte model would otherwise steer the terminal. Without it every byte passes as it is.
+output of a half-trained byte model would otherwise steer the terminal. Without it every byte passes as it is. `copy` gets the
+same bytes.
 */
 #pragma once
 
+#include "../base/text.h"
 #include "pretokenize.h"
 
 typedef struct {
@@ -17,6 +19,7 @@ typedef struct {
     bool clean;
     uint8_t held[4];
     int count;
+    Text* copy;  // or NULL
 } TextStream;
 
 // Whether the n bytes at s are the beginning of a longer UTF-8 character.
@@ -32,15 +35,20 @@ UNUSED static bool utf8_unfinished(const uint8_t* s, int n) {
     return true;
 }
 
+static void text_stream_emit(TextStream* s, const char* bytes, int n) {
+    fwrite(bytes, 1, (size_t)n, s->out);
+    for (int i = 0; i < n && s->copy; i++) text_add_char(s->copy, bytes[i]);
+}
+
 // Writes the first character, or bad byte, that is held.
 static void text_stream_write(TextStream* s) {
     uint32_t code;
     int length = (int)utf8_decode(s->held, (size_t)s->count, &code);
     bool bad = length == 1 && s->held[0] >= 0x80,
          control = (code < 32 && code != '\n' && code != '\t') || (code >= 127 && code < 160);
-    if (s->clean && bad) fputs("\xEF\xBF\xBD", s->out);
-    else if (s->clean && control) fputc('?', s->out);
-    else fwrite(s->held, 1, (size_t)length, s->out);
+    if (s->clean && bad) text_stream_emit(s, "\xEF\xBF\xBD", 3);
+    else if (s->clean && control) text_stream_emit(s, "?", 1);
+    else text_stream_emit(s, (const char*)s->held, length);
     s->count -= length;
     memmove(s->held, s->held + length, (size_t)s->count);
 }

@@ -41,7 +41,8 @@ static void parse(const uint8_t* data, size_t size) {
     } else {
         const char* name = data[0] & 1 ? "metrics.jsonl" : "main.log";
         fuzz_file(name, text, size - HEAD);
-        FILE* log = log_file_open(fuzz_dir, name, data[0] & 1 ? "{\"step\":" : "s:", step);
+        log_file_begin(fuzz_dir, name, data[0] & 1 ? "{\"step\":" : "s:", step);
+        FILE* log = log_file_open(fuzz_dir, name);
         fputs("end\n", log);
         fclose(log);
     }

@@ -58,7 +58,7 @@ static void use(Tokenizer* tok, const uint8_t* text, size_t size) {
         at += (size_t)length;
     }
     if (at != size || (size && memcmp(back, text, size))) fuzz_finding("%zu bytes came back as %zu", size, at);
-    TextStream out = {stdout, true, {0}, 0};
+    TextStream out = {stdout, true, {0}, 0, NULL};
     for (size_t i = 0; i + 1 < size; i += 2) {
         int length, id = (text[i] | text[i + 1] << 8) % tok->vocab_size;
         const char* bytes = tokenizer_decode(tok, id, &length);

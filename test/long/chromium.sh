@@ -35,7 +35,7 @@ mkdir "$d/evil"
 evil='</script><script>alert(1)</script><img src=http://x.invalid/y onerror=alert(2)>'
 sed "s|\"ce_2\"|\"$evil\"|" "$d/run/metrics.jsonl" | sed '20s/"train_loss":[0-9.]*/"train_loss":null/' >"$d/evil/metrics.jsonl"
 sed "s|^--prompt .*|--prompt '$evil'|" "$d/run/flags.txt" >"$d/evil/flags.txt"
-printf 'sample at step 200: %s\n' "$evil" >"$d/evil/console.log"
+printf '{"step":200,"tokens":25600,"time":1,"text":"%s"}\n' "$evil" >"$d/evil/samples.jsonl"
 for name in run sweep evil; do
     scripts/report "$d/$name" -o "$d/$name.html" >"$d/log" 2>&1 || fail "scripts/report: $(cat "$d/log")"
 done
