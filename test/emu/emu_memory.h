@@ -16,7 +16,7 @@ static const size_t EMU_ARENA = (size_t)1 << 40, EMU_DEVICE_BYTES = (size_t)8 <<
 typedef struct {
     char *p, *pages;
     size_t bytes, span;  // asked for; pages
-    bool live;
+    bool live, access;
 } EmuAllocation;
 
 // One card for all variants in a program: a validation in another precision reads the trainer's masters.
@@ -25,6 +25,8 @@ inline struct EmuMemory {
     EmuAllocation* table;  // by address
     int count, open;
     size_t live_bytes;
+    EmuAllocation* opened[EMU_ALLOCATIONS];  // those with access while work runs
+    int opened_count;
     struct {
         void* p;
         size_t bytes;
@@ -68,14 +70,23 @@ EMU void emu_must_be_on_device(const void* p, size_t bytes, const char* what) {
              a->live ? "an allocation" : "a freed allocation", a->bytes);
 }
 
-// Gives and takes access to all live allocations; calls nest.
+EMU void emu_memory_access(EmuAllocation* a) {
+    mprotect(a->pages, a->span, PROT_READ | PROT_WRITE);
+    if (!a->access) emu_memory.opened[emu_memory.opened_count++] = a;
+    a->access = true;
+}
+
+// Between the two calls work runs, and a live allocation gets access when it is first touched (emu_crash): most work touches few
+// of them. Calls nest.
 EMU void emu_memory_open(bool open) {
     emu_memory.open += open ? 1 : -1;
-    if (emu_memory.open != (open ? 1 : 0)) return;
-    for (int i = 0; i < emu_memory.count; i++) {
-        EmuAllocation* a = &emu_memory.table[i];
-        if (a->live) mprotect(a->pages, a->span, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+    if (emu_memory.open) return;
+    for (int i = 0; i < emu_memory.opened_count; i++) {
+        EmuAllocation* a = emu_memory.opened[i];
+        a->access = false;
+        if (a->live) mprotect(a->pages, a->span, PROT_NONE);
     }
+    emu_memory.opened_count = 0;
 }
 
 // Names the kernel, the thread and what the address belongs to.
@@ -90,7 +101,11 @@ __attribute__((noreturn)) static void emu_stray(const void* p) {
     }
     emu_fail("access to %p, which is no device memory (or a stack that is used up)", p);
 }
-static void emu_crash(int, siginfo_t* info, void*) { emu_stray(info->si_addr); }  // while work runs
+static void emu_crash(int, siginfo_t* info, void*) {  // while work runs
+    EmuAllocation* a = emu_allocation(info->si_addr);
+    if (!a || !a->live || a->access || (char*)info->si_addr >= a->pages + a->span) emu_stray(info->si_addr);
+    emu_memory_access(a);
+}
 
 #if EMU_ASAN
 // After a sanitizer's report: where it happened, and the emulation's exit code.
@@ -128,7 +143,7 @@ EMU bool emu_allocate(void** p, size_t bytes) {
     if (emu_memory.count == EMU_ALLOCATIONS) emu_fail("more than %d allocations", EMU_ALLOCATIONS);
     size_t space = emu_round_up(bytes, 256), span = emu_round_up(space, 4096);
     EmuAllocation* a = &emu_memory.table[emu_memory.count++];
-    *a = (EmuAllocation){emu_memory.next + span - space, emu_memory.next, bytes, span, true};
+    *a = (EmuAllocation){emu_memory.next + span - space, emu_memory.next, bytes, span, true, false};
     emu_memory.next += span + 4096;
     emu_memory.live_bytes += bytes;
     mprotect(a->pages, span, PROT_READ | PROT_WRITE);
@@ -138,7 +153,7 @@ EMU bool emu_allocate(void** p, size_t bytes) {
     emu_allow(a->p, bytes);
     memset(a->p, EMU_POISON, bytes);
     emu_check_live(a->p, bytes, true);
-    if (!emu_memory.open) mprotect(a->pages, span, PROT_NONE);
+    mprotect(a->pages, span, PROT_NONE);
     *p = a->p;
     return true;
 }

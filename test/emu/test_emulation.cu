@@ -119,6 +119,12 @@ static void run_host_reads(const void*) {
     signal(SIGSEGV, SIG_DFL);  // not cmocka's
     printf("%f\n", *device_floats(1));
 }
+static void run_host_reads_later(const void*) {
+    signal(SIGSEGV, SIG_DFL);
+    float* p = device_floats(1);
+    LAUNCH(write_at, 1, 64, 0)(p, 0L), device_sync();
+    printf("%f\n", *p);
+}
 
 static void wrong_addresses(void** state) {
     (void)state;
@@ -132,6 +138,7 @@ static void wrong_addresses(void** state) {
     seen(run_behind_shared, "behind the 4096 bytes of dynamic shared memory");
     seen(run_just_behind_shared, EMU_ASAN ? "access behind the 4112 bytes" : "wrote 0 bytes behind the dynamic shared memory");
     assert_int_equal(run_child(run_host_reads, NULL), -SIGSEGV);
+    assert_int_equal(run_child(run_host_reads_later, NULL), -SIGSEGV);
 }
 
 static void run_wrong_kind(const void*) {
