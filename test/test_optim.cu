@@ -318,7 +318,7 @@ static void mean_losses(void** state) {
 static void broken_gradient(void** state) {
     const float broken[] = {INFINITY, -INFINITY, NAN};
     ParamTable t = mixed_table();
-    for (int i = 0; i < 3 * t.count; i++) {
+    for (int i = 0; i < 3 * t.count; i += BRIEF ? 4 : 1) {
         const Param* p = &t.rows[i / 3];
         Optim ours = optim_open(t, NULL, 65536.0f), undisturbed = optim_open(t, NULL, 65536.0f);
         StepInputs in = plain_inputs();
