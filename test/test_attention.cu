@@ -193,7 +193,8 @@ static void check(Attention* at, Problem* p, double tolerance) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 static void test_sizes(void** state) {
-    static const int lengths[] = {1, 2, 16, 33, 64, 100, BRIEF ? 129 : 257, 58}, heads[] = {1, 3, 4}, sizes[] = {8, 16, 24, 64, 72, 128};
+    static const int lengths[] = {1, 2, 16, 33, 64, 100, BRIEF ? 129 : 257, 58}, heads[] = {1, 3, 4},
+                     sizes[] = {8, 16, 24, 64, 72, 128};
     Attention at;
     (void)state;
     attention_init(&at, FIXED_ORDER);
