@@ -41,7 +41,7 @@ DEVICE float fast_exp(float x) {
     p = __builtin_fmaf(p, r, 1.0f);
     p = __builtin_fmaf(p, r, 1.0f);
     // 2^n in two factors, because n goes beyond 127 and -126; at the clamps their exponent fields are those of infinity and 0
-    int half = (int)n >> 1, rest = (int)n - half;
+    int exponent = (int)(n > -254.0f ? n : -254.0f), half = exponent >> 1, rest = exponent - half;  // NaN is no int: p has it
     return p * bits_float((uint32_t)(half + 127) << 23) * bits_float((uint32_t)(rest + 127) << 23);
 }
 DEVICE float fast_tanh(float x) {
