@@ -41,7 +41,8 @@ DEVICE float fast_exp(float x) {
     p = __builtin_fmaf(p, r, 1.0f);
     p = __builtin_fmaf(p, r, 1.0f);
     // 2^n in two factors, because n goes beyond 127 and -126; at the clamps their exponent fields are those of infinity and 0
-    int exponent = (int)(n > -254.0f ? n : -254.0f), half = exponent >> 1, rest = exponent - half;  // NaN is no int: p has it
+    // (the int of n, from the bits of 1.5 * 2^23 + n: a cast has no value for NaN)
+    int exponent = (int)(float_bits(n + 12582912.0f) - 0x4b400000u), half = exponent >> 1, rest = exponent - half;
     return p * bits_float((uint32_t)(half + 127) << 23) * bits_float((uint32_t)(rest + 127) << 23);
 }
 DEVICE float fast_tanh(float x) {
