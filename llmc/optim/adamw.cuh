@@ -188,7 +188,9 @@ KERNEL cast_kernel(floatX* RESTRICT weights, const float* RESTRICT masters, size
 }
 UNUSED static void cast_weights(floatX* weights, const float* masters, size_t n, stream_t stream) {
     (void)stream;
-    if ((const void*)weights != (const void*)masters) LAUNCH(cast_kernel, 4096, 256, stream)(weights, masters, n);
+    int teams = n / PACK < 4096 * 256 ? (int)(n / PACK + 255) / 256 : 4096;
+    (void)teams;
+    if ((const void*)weights != (const void*)masters) LAUNCH(cast_kernel, teams, 256, stream)(weights, masters, n);
 }
 
 // Fills host memory flags (table->size / PARAM_UNIT bytes).
