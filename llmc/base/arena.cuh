@@ -70,6 +70,7 @@ UNUSED static void device_free(void* p, UNUSED size_t bytes) {
 // Blocking copies between host and device, for everything outside the step. bytes is a size in bytes.
 UNUSED static void copy_to_device(void* device, const void* host, size_t bytes) {
 #if GPU_EXECUTION
+    device_sync();  // whatever still reads what is there runs on a stream that this copy does not wait for
     CUDA_CHECK(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
     device_sync();  // a copy from pageable memory may return before it has arrived
 #else

@@ -15,6 +15,7 @@ typedef enum {
     cudaDevAttrMaxSharedMemoryPerBlock = 8,
     cudaDevAttrClockRate = 13,
     cudaDevAttrMultiProcessorCount = 16,
+    cudaDevAttrL2CacheSize = 38,
     cudaDevAttrMaxThreadsPerMultiProcessor = 39,
     cudaDevAttrComputeCapabilityMajor = 75,
     cudaDevAttrComputeCapabilityMinor = 76,
@@ -52,6 +53,7 @@ EMU cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int
         case cudaDevAttrMaxSharedMemoryPerBlock: *value = EMU_SHARED; break;
         case cudaDevAttrClockRate: *value = 1000000; break;
         case cudaDevAttrMultiProcessorCount: *value = 4; break;
+        case cudaDevAttrL2CacheSize: *value = 4 << 20; break;
         case cudaDevAttrMaxThreadsPerMultiProcessor: *value = 1536; break;
         case cudaDevAttrComputeCapabilityMajor: *value = 8; break;
         case cudaDevAttrComputeCapabilityMinor: *value = 6; break;
@@ -125,7 +127,7 @@ EMU cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyK
     emu_check_copy(to, from, bytes, kind);
     emu_note_copy("cudaMemcpy", 0, to, from, bytes, kind, false);
     emu_queue_copy(0, to, from, bytes, false);
-    emu_run_until(&emu_default_stream, NULL);
+    emu_run_default_first();
     return cudaSuccess;
 }
 EMU cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream = 0) {

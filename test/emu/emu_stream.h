@@ -55,6 +55,14 @@ EMU bool emu_can_run(const CUstream_st* s) {
     return true;
 }
 
+EMU void emu_run_one_of(CUstream_st* s) {
+    EmuWork* w = s->first;
+    s->first = w->next;
+    if (!w->next) s->last = NULL;
+    if (w->run) w->run(w);
+    free(w);
+}
+
 // Runs one piece of work; false if none can run.
 EMU bool emu_run_one() {
     CUstream_st* ready[64];
@@ -67,12 +75,7 @@ EMU bool emu_run_one() {
         if (emu_can_run(s)) ready[count++] = s;
     }
     if (!count) return false;
-    CUstream_st* s = ready[count == 1 ? 0 : emu_random(&emu_queue.seed) % (uint64_t)count];
-    EmuWork* w = s->first;
-    s->first = w->next;
-    if (!w->next) s->last = NULL;
-    if (w->run) w->run(w);
-    free(w);
+    emu_run_one_of(ready[count == 1 ? 0 : emu_random(&emu_queue.seed) % (uint64_t)count]);
     return true;
 }
 
@@ -95,6 +98,17 @@ EMU void emu_run_until(const CUstream_st* stream, const CUevent_st* event) {
     }
     emu_catch_crashes(false);
     emu_memory_open(false);
+}
+
+// Runs what is in the default stream before anything else that could run: a blocking copy waits for no non-blocking stream, so it
+// may overwrite what a queued kernel has yet to read, and read what one has yet to write.
+EMU void emu_run_default_first() {
+    emu_memory_open(true);
+    emu_catch_crashes(true);
+    while (emu_can_run(&emu_default_stream)) emu_run_one_of(&emu_default_stream);
+    emu_catch_crashes(false);
+    emu_memory_open(false);
+    emu_run_until(&emu_default_stream, NULL);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
