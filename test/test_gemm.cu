@@ -164,6 +164,10 @@ static void check_element(double got, double want, double tolerance, Shape s, in
 static double store_error(double value, bool is_float) {
     return is_float ? 0x1p-22 * fabs(value) + 1e-30 : STORE_ERROR * fabs(value) + STORE_FLOOR;
 }
+// cuBLASLt rounds a product to the result's type before it adds what is there (seen on sm_90)
+static double added_error(double product, bool accumulate, bool is_float) {
+    return GPU_EXECUTION && accumulate && !is_float ? store_error(product, false) : 0;
+}
 
 // --- the six functions ---------------------------------------------------------------------------------------------------------
 static void check_forward(Gemm* g, Problem* p, bool to_float32, bool with_bias, bool accumulate, float alpha) {
@@ -190,7 +194,8 @@ static void check_forward(Gemm* g, Problem* p, bool to_float32, bool with_bias, 
             Exact e = p->forward[(size_t)i * s.out + j];
             double old = accumulate ? y0->value[(size_t)r * s.out + j] : 0, bias_j = with_bias ? p->bias.value[j] : 0;
             double want = alpha * e.sum + bias_j + old, sizes = fabs(alpha) * e.size + fabs(bias_j) + fabs(old);
-            check_element(y.value[(size_t)r * s.out + j], want, SUM_ERROR * sizes + store_error(want, to_float32), s, r, j);
+            double slack = SUM_ERROR * sizes + store_error(want, to_float32) + added_error(alpha * e.sum, accumulate, to_float32);
+            check_element(y.value[(size_t)r * s.out + j], want, slack, s, r, j);
         }
     }
     tensor_free(&y);
@@ -246,6 +251,7 @@ static void check_dinput(Gemm* g, Problem* p, int gelu_kind, float alpha) {  // 
             double factor = gelu_kind < 0 ? alpha : gelu_grad_double(z, gelu_kind), want = factor * e.sum + old;
             // the product is rounded to floatX before the derivative meets it: two roundings
             double slack = (SUM_ERROR * fabs(factor) + 1e-6) * e.size + SUM_ERROR * fabs(old) + store_error(want, false);
+            slack += added_error(factor * e.sum, gelu_kind == ADD, PRECISION == PRECISION_FP32);
             if (PRECISION != PRECISION_FP32 && gelu_kind >= 0) slack *= 2;
             check_element(dx.value[(size_t)r * s.in + c], want, slack, s, r, c);
         }
@@ -320,6 +326,7 @@ static void check_shapes(const Shape* shapes, int count, void (*check)(Gemm*, Pr
     for (int i = 0; i < count; i++) {
         Problem p = make_problem(shapes[i]);
 #if GPU_EXECUTION
+        g.measure = i % 2;  // the fastest of the library's offers computes the same as the first
         check(&g, &p);
         int plans = g.plans_made;
         check(&g, &p);

@@ -82,7 +82,7 @@ UNUSED static void model_allocate(Model* m, bool allow_tf32, bool deterministic)
     head_allocate(m);
     (void)allow_tf32;
 #if GPU_EXECUTION
-    m->gemm.allow_tf32 = allow_tf32;
+    m->gemm.allow_tf32 = allow_tf32, m->gemm.measure = !deterministic;
 #endif
     attention_init(&m->attention, deterministic);
     cells_upload(m);

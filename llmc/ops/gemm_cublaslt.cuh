@@ -13,48 +13,17 @@ first:
 D's columns are our rows, so a bias over `out` runs along a column of D: exactly cuBLASLt's BIAS epilogue. accumulate is beta = 1
 with C = D. Sums are fp32 (CUBLAS_COMPUTE_32F); fp32 storage uses TF32 only if g->allow_tf32 was set before planning.
 
-A plan is descriptors + the first algorithm that the heuristic offers, kept for the life of the Gemm: same plan, same bits.
-Split-K is permitted (a weight gradient has fewer tiles than the card has processors), with partial sums in fp32, in place or in
-the workspace, never in the output type. A bias has the result's type, which cuBLASLt documents for every pair of types here; a
-library that refuses it all the same gets a plan without, and a kernel of ours adds it. Plan before the first step: a miss inside
-a step works, but costs host time and shows in g->plans_made.
+A plan is descriptors + an algorithm, kept for the life of the Gemm: same plan, same bits. The algorithm is the first that the
+heuristic offers, the same in every run; with g->measure it is the fastest of all offers on this card (gemm_measure.cuh), which
+another run may see otherwise. Split-K is permitted (a weight gradient has fewer tiles than the card has processors), with partial
+sums in fp32: in the workspace, or in place where the result is fp32 itself. sm_90 rounds a product before it adds it to a 16-bit
+result. A bias has the result's type, which cuBLASLt documents for every pair of types here; a library that refuses it all the
+same gets a plan without, and a kernel of ours adds it. Plan before the first step: a miss inside a step works, but costs host
+time and shows in g->plans_made.
 */
 #pragma once
 
-#include "gemm_call.cuh"
-
-#include <cublasLt.h>
-
-enum { GEMM_MAX_PLANS = 256, GEMM_OFFERS = 8, GEMM_ALIGNMENT = 16 };
-
-typedef struct {
-    GemmCall call;  // only its shape and flags count; bias is NULL or not
-    bool tf32;
-    bool bias_apart;  // the library would not fuse the bias
-    cublasLtMatmulDesc_t operation;
-    cublasLtMatrixLayout_t A, B, D;
-    cublasLtMatmulAlgo_t algorithm;
-} GemmPlan;
-
-typedef struct Gemm {
-    cublasLtHandle_t handle;
-    void* workspace;
-    size_t workspace_bytes;
-    bool allow_tf32;  // fp32 storage: multiply with 10-bit mantissas on tensor cores. Set it before planning.
-    int plans_made;   // stays put once training runs
-    GemmPlan plans[GEMM_MAX_PLANS];
-} Gemm;
-
-UNUSED __attribute__((noreturn)) static void gemm_fail(const GemmCall* c, const char* what, cublasStatus_t status) {
-    const char* kinds[] = {"forward", "dinput", "dweight"};
-    fail("matrix product %s, rows %d, in %d, out %d, %s -> %s%s%s: %s: %s", kinds[c->kind], c->rows, c->in, c->out,
-         PRECISION_NAME, c->result_is_float ? "fp32" : PRECISION_NAME, c->bias ? ", bias" : "",
-         c->accumulate ? ", accumulate" : "", what, cublasLtGetStatusString(status));
-}
-
-static inline void gemm_check(const GemmCall* c, const char* what, cublasStatus_t status) {
-    if (status != CUBLAS_STATUS_SUCCESS) gemm_fail(c, what, status);
-}
+#include "gemm_measure.cuh"
 
 // Ready for products on the current device. workspace_bytes 0: 32 MiB, 64 MiB from sm_90 on, as the library's makers advise.
 UNUSED static void gemm_init(Gemm* g, size_t workspace_bytes) {
@@ -88,7 +57,8 @@ static void gemm_set(GemmPlan* p, cublasLtMatmulDescAttributes_t attribute, V va
 // Asks for algorithms; false if the library has none for this operation.
 static bool gemm_choose(Gemm* g, GemmPlan* p) {
     cublasLtMatmulPreference_t wish;
-    uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, align = GEMM_ALIGNMENT;
+    uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, align = GEMM_ALIGNMENT;
+    if (p->call.result_is_float) reductions |= CUBLASLT_REDUCTION_SCHEME_INPLACE;
     struct {
         cublasLtMatmulPreferenceAttributes_t name;
         const void* value;
@@ -114,12 +84,13 @@ static bool gemm_choose(Gemm* g, GemmPlan* p) {
     cublasLtMatmulPreferenceDestroy(wish);
     if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED)
         gemm_fail(&p->call, "choosing an algorithm", status);
+    int usable = 0;
     for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; i++) {  // sorted by estimated time
         if (offers[i].state != CUBLAS_STATUS_SUCCESS || offers[i].workspaceSize > g->workspace_bytes) continue;
-        p->algorithm = offers[i].algo;
-        return true;
+        offers[usable++] = offers[i];
     }
-    return false;
+    if (usable > 0) p->algorithm = offers[g->measure && usable > 1 ? gemm_fastest(g, p, offers, usable) : 0].algo;
+    return usable > 0;
 }
 
 static GemmPlan* gemm_make_plan(Gemm* g, const GemmCall* c) {

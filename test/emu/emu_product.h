@@ -122,6 +122,8 @@ EMU_UNCOUNTED static void emu_run_product(EmuWork* work) {
             const float *x = left + (size_t)i * (size_t)k, *y = right + (size_t)j * (size_t)k;
             size_t at = (size_t)i + (size_t)j * (size_t)D->leading;
             float sum = w->alpha * emu_dot(x, y, k);
+            if (w->beta != 0.0f && D->type == CUDA_R_16BF) sum = __bfloat162float(__float2bfloat16_rn(sum));  // as sm_90 does
+            if (w->beta != 0.0f && D->type == CUDA_R_16F) sum = __half2float(__float2half_rn(sum));
             if (w->beta != 0.0f)
                 sum += w->beta * emu_element(w->p[2], (size_t)i + (size_t)j * (size_t)w->layout[2].leading, w->layout[2].type);
             if (w->op.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += emu_element(w->op.bias, (size_t)i, D->type);
