@@ -17,6 +17,7 @@ static void open_model(Model* m, Config c, uint64_t seed) {
     memset(m, 0, sizeof(*m));
     model_declare(m, c, true);
     model_allocate(m, false, true);
+    model_plan_shape(m, c.B, c.T);
     model_init_weights(m, seed);
 }
 
@@ -282,6 +283,7 @@ static void steps_plan_nothing(void** state) {
         head_probs(&m, N - 1, probs);
         assert_int_equal(m.gemm.plans_made, products);
         assert_int_equal(m.attention.plans_made, attention);
+        assert_false(m.attention.fallback_announced);
         close_model(&m);
     }
 }

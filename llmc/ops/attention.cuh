@@ -130,8 +130,9 @@ static UNUSED void attention_grow(Attention* at, size_t bytes) {
     at->plans_made++;
 }
 
-// Makes everything that a call with this shape needs: cuDNN plans (0.3 to 0.6 s each), scratch. Call it for every shape before
-// the first step; a shape that was not planned still works, but on a GPU with the own kernel. Impossible shapes end the program.
+// Makes everything that calls with this shape need, forward and, if asked, backward: cuDNN plans (0.3 to 0.6 s each), scratch.
+// Call it for every shape before the first step; one that was not planned still works, but on a GPU with the own kernel.
+// Impossible shapes end the program.
 static UNUSED void attention_plan(Attention* at, int B, int T, int NH, int D, bool backward) {
     AttentionShape s = attention_shape(B, T, NH, D);
     attention_check_shape(s, GPU_EXECUTION ? 128 : 0);
@@ -143,12 +144,14 @@ static UNUSED void attention_plan(Attention* at, int B, int T, int NH, int D, bo
     attention_grow(at, attention_cpu_bytes(s, at->threads));
 #endif
 #if ATTENTION_CUDNN
-    if (!at->cudnn || (backward && at->deterministic)) return;
-    char why[AHEAD_CUDNN_MESSAGE];
-    size_t bytes = 0;
-    int made = ahead_cudnn_plan(at->cudnn, PRECISION == PRECISION_FP16, backward, B, T, NH, NH, D, &bytes, why, sizeof why);
-    if (made < 0) attention_announce(at, why);
-    else at->plans_made += made, attention_grow(at, bytes);
+    int directions = !at->cudnn ? 0 : backward && !at->deterministic ? 2 : 1;
+    for (int way = 0; way < directions; way++) {
+        char why[AHEAD_CUDNN_MESSAGE];
+        size_t bytes = 0;
+        int made = ahead_cudnn_plan(at->cudnn, PRECISION == PRECISION_FP16, way, B, T, NH, NH, D, &bytes, why, sizeof why);
+        if (made < 0) attention_announce(at, why);
+        else at->plans_made += made, attention_grow(at, bytes);
+    }
 #endif
 }
 
@@ -202,7 +205,7 @@ static UNUSED void attention_backward(Attention* at, floatX* dqkv, const floatX*
         attention_announce(at, "no cuDNN plan for this shape");
     }
 #endif
-    if (attention_workspace_bytes(B, T, NH, D) > at->workspace_bytes) attention_plan(at, B, T, NH, D, true);
+    attention_grow(at, attention_workspace_bytes(B, T, NH, D));
     attention_own_backward(dqkv, (float*)at->workspace, dout, out, lse, qkv, s, stream);
 #else
     (void)stream;
