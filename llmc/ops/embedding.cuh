@@ -12,6 +12,23 @@ adds up the whole run in that order, so no two teams touch a row and the sum has
 #include "../base/math.cuh"
 
 // slabs: how many teams share the columns of one run (a frequent token is a long run; on the GPU lanes of several teams split it)
+// First slot behind `slot` whose token is not `id`, in O(log of the run's length): order is sorted by token.
+DEVICE int run_end(const int* RESTRICT tokens, const int* RESTRICT order, int slot, int id, int N) {
+    int in = slot, out, step = 1;  // `in` is in the run; `out` is not
+    while ((out = in + step) < N && tokens[order[out]] == id) in = out, step *= 2;
+    if (out > N) out = N;
+    while (out - in > 1) {
+        int middle = in + (out - in) / 2;
+        if (tokens[order[middle]] == id) in = middle;
+        else out = middle;
+    }
+    return out;
+}
+
+#if GPU_EXECUTION
+enum { RUN_AHEAD = 8 };  // rows of a run that are read before the first is added: a frequent token has hundreds
+#endif
+
 KERNEL embedding_backward_kernel(float* dwte, const floatX* RESTRICT dres, const int* RESTRICT tokens, const int* RESTRICT order,
                                  int N, int C, int slabs) {
     int packs = C / PACK / slabs;
@@ -20,15 +37,23 @@ KERNEL embedding_backward_kernel(float* dwte, const floatX* RESTRICT dres, const
         int id = tokens[order[slot]];
         if (slot > 0 && tokens[order[slot - 1]] == id) continue;
         float* row = dwte + (size_t)id * C;
-        int end = slot + 1;
-        while (end < N && tokens[order[end]] == id) end++;
+        int end = run_end(tokens, order, slot, id, N);
 #if GPU_EXECUTION
         FOR_LANES(l, packs) {
             int i = slab * packs + l;
             Vec sum = load(row, (size_t)i);
-            for (int s = slot; s < end; s++) {
-                Vec d = load(dres + (size_t)order[s] * C, (size_t)i);
-                FOR_PACK(k) sum.v[k] += d.v[k];
+            int s = slot;
+            for (; s + RUN_AHEAD <= end; s += RUN_AHEAD) {
+                Raw<floatX> d[RUN_AHEAD];
+                UNROLL for (int j = 0; j < RUN_AHEAD; j++) d[j] = load_raw(dres + (size_t)order[s + j] * C, (size_t)i);
+                UNROLL for (int j = 0; j < RUN_AHEAD; j++) {
+                    Vec x = unpack(d[j]);
+                    FOR_PACK(k) sum.v[k] += x.v[k];
+                }
+            }
+            for (; s < end; s++) {
+                Vec x = load(dres + (size_t)order[s] * C, (size_t)i);
+                FOR_PACK(k) sum.v[k] += x.v[k];
             }
             store(row, (size_t)i, sum);
         }
