@@ -5,6 +5,7 @@ This file is compiled once per (device, precision) and every variant is linked i
 choose at start. Reading order: the flag table, train(), then llmc/model/trunk.cuh for the network itself.
 */
 #include "llmc/base/flags.h"
+#include "llmc/base/step_clock.cuh"
 #include "llmc/io/checkpoint_dir.h"
 #include "llmc/io/checkpoint_read.h"
 #include "llmc/io/feed.cuh"
@@ -138,7 +139,7 @@ choose at start. Reading order: the flag table, train(), then llmc/model/trunk.c
     CHOICE(precision, "auto", "auto|bf16|fp16|fp32", "storage of activations; auto = bf16 on a GPU, fp32 on the CPU")             \
     CHOICE(recompute, "none", "none|gelu|block", "make GELU outputs or whole blocks again in the backward pass, to save memory")  \
     SWITCH(tf32, 0, "GPU, fp32: allow TF32 products")                                                                             \
-    SWITCH(deterministic, 1, "GPU: attention gradients in a fixed order (bit-exact resume) even where that is slower")            \
+    SWITCH(deterministic, 1, "GPU: the same bits in every run (bit-exact resume), though faster ways are known")                  \
     INT(threads, 0, 0, 512, "CPU threads; 0 = all cores")                                                                         \
     SWITCH(dry_run, 0, "print parameters, memory, work and expected time of this run, and end; needs neither a GPU nor data")     \
     CHOICE(gpu, "auto", GPU_CHOICES, "of --dry_run: the device; auto = every GPU, or the CPU with --device cpu")                  \
@@ -200,15 +201,12 @@ typedef struct {
     ChoiceEval choices;
     bool measures;           // the codebook, instead of training
     int val_rows, val_T;     // rows of a validation batch that run at once; their length
-    double clock;            // wall time when the training clock was last read
+    StepClock clock;         // runs only while training does
     double val_loss;         // the last one, NAN before the first
     LoaderState step_start;  // where the step that is running began to read
     StepState* mirror;       // host copy of the device's step state (page-locked on a GPU)
     int64_t pending;         // step whose state is on its way to the mirror, -1: none
     int64_t saved, first;    // step of the newest checkpoint, -1: none; step that this process ran first
-#if GPU_EXECUTION
-    cudaEvent_t mirrored;
-#endif
 } Trainer;
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -374,13 +372,6 @@ static double peak_memory_mb(void) {
 #endif
 }
 
-// The training clock runs only while training does: it is read, and stopped, before anything else is done.
-static void clock_stop(Trainer* t) {
-    device_sync();
-    t->run.train_seconds += wall_seconds() - t->clock;
-}
-static void clock_start(Trainer* t) { t->clock = wall_seconds(); }
-
 static StepRecord record_between_steps(const Trainer* t, int64_t step) {
     StepRecord r = step_record(step);
     r.tokens = t->run.tokens_seen, r.train_seconds = t->run.train_seconds;
@@ -389,13 +380,13 @@ static StepRecord record_between_steps(const Trainer* t, int64_t step) {
 
 // False when a signal asks to stop: then nothing was logged.
 static bool run_validation(Trainer* t, int64_t step) {
-    clock_stop(t);
+    device_sync();
     Section outer = section_begin(SECTION_VALIDATION);
     bool own = !strcmp(t->o.val_precision, PRECISION_NAME);
     double means[STEP_TOKENS];
     bool whole = own ? validate(&t->model, &t->val, t->val_rows, t->val_T, t->o.val_tokens, &stop_signal, means)
                      : sibling_validate(t, means);
-    clock_start(t);
+    step_clock_start(&t->clock);
     if (!whole) return false;
     t->val_loss = means[0];
     if (t->val_loss < t->run.best_val) t->run.best_val = t->val_loss;
@@ -405,15 +396,15 @@ static bool run_validation(Trainer* t, int64_t step) {
     r.peak_memory_mb = peak_memory_mb();
     logger_val(&t->log, &r);
     section_end(outer);
-    clock_start(t);
+    step_clock_start(&t->clock);
     return true;
 }
 
 static void run_choices(Trainer* t, int64_t step) {
-    clock_stop(t);
+    device_sync();
     StepRecord r = record_between_steps(t, step);
     choice_log(&t->log, &r, choice_eval(&t->model, &t->choices));
-    clock_start(t);
+    step_clock_start(&t->clock);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -423,7 +414,7 @@ static void run_choices(Trainer* t, int64_t step) {
 static bool run_sample(Trainer* t, int64_t step) {
     Text text = {};
     TextStream out = {stdout, true, {0}, 0, &text};
-    clock_stop(t);
+    device_sync();
     StepRecord r = record_between_steps(t, step);
     Section outer = section_begin(SECTION_SAMPLE);
     logger_clear(&t->log);
@@ -433,7 +424,7 @@ static bool run_sample(Trainer* t, int64_t step) {
     if (!stop_signal) logger_sample(&t->log, &r, text.data ? text.data : "");
     text_free(&text);
     section_end(outer);
-    clock_start(t);
+    step_clock_start(&t->clock);
     return !stop_signal;
 }
 
@@ -499,7 +490,7 @@ static void open_tokenizer(Trainer* t) {
 
 static void save_checkpoint(Trainer* t) {
     Model* m = &t->model;
-    clock_stop(t);
+    device_sync();
     Section outer = section_begin(SECTION_CHECKPOINT);
     StepState s;
     copy_to_host(&s, m->state, sizeof(s));
@@ -537,7 +528,7 @@ static void save_checkpoint(Trainer* t) {
     free(path);
     text_free(&flags);
     section_end(outer);
-    clock_start(t);
+    step_clock_start(&t->clock);
 }
 
 // Continues from the newest checkpoint when the flags ask for it. Returns its step, or -1 for a fresh start.
@@ -657,13 +648,9 @@ static void report_step(Trainer* t) {
     if (t->pending < 0) return;
     int64_t step = t->pending;
     t->pending = -1;
-#if GPU_EXECUTION
-    CUDA_CHECK(cudaEventSynchronize(t->mirrored));
-#endif
+    double seconds = step_clock_read(&t->clock);
     if (profile.on) profile_collect();
     const StepState* s = t->mirror;
-    double now = wall_seconds(), seconds = now - t->clock;
-    t->clock = now;
     t->run.train_seconds += seconds;
     if (s->hopeless && !strcmp(t->o.nonfinite, "stop")) stop_nonfinite(t, step);
     StepRecord r = step_record(step);
@@ -708,10 +695,10 @@ static bool train_step(Trainer* t, int64_t step) {
     model_update(m, in, objective_weights(&t->objective, step + 1));
 #if GPU_EXECUTION
     CUDA_CHECK(cudaMemcpyAsync(t->mirror, m->state, sizeof(StepState), cudaMemcpyDeviceToHost, m->stream));
-    CUDA_CHECK(cudaEventRecord(t->mirrored, m->stream));
 #else
     *t->mirror = *m->state;
 #endif
+    step_clock_mark(&t->clock);
     t->pending = step;
     t->run.step = step + 1;
     t->run.tokens_seen += tokens_per_step(o);
@@ -813,10 +800,10 @@ static void open_run(Trainer* t) {
     text_free(&flags);
 #if GPU_EXECUTION
     CUDA_CHECK(cudaMallocHost((void**)&t->mirror, sizeof(StepState)));
-    CUDA_CHECK(cudaEventCreateWithFlags(&t->mirrored, cudaEventDisableTiming));
 #else
     t->mirror = (StepState*)xcalloc(sizeof(StepState));
 #endif
+    step_clock_open(&t->clock, m->stream);
     t->pending = -1;
     t->saved = resumed;
     t->val_loss = NAN;
@@ -866,7 +853,7 @@ static void train(Trainer* t) {
     int64_t first = t->first = t->run.step;  // 0, or where the checkpoint stands that this run continues
     stop_listen();
     if (o->profile) profile_start(t->model.stream);
-    clock_start(t);
+    step_clock_start(&t->clock);
     for (int64_t step = first;; step++) {
         bool last = step >= o->num_iterations;
         bool val_due = t->has_val && (step % o->val_loss_every == 0 || last);
