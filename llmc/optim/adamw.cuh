@@ -168,7 +168,7 @@ UNUSED static void adamw_step(const ParamTable* table, float* masters, floatX* w
     size_t size = table->size;
     for (int id = table->count - 1; id > 0 && in.idle >> table->rows[id].group & 1; id--) size = table->rows[id].offset;
     int units = (int)(size / PARAM_UNIT);
-    int teams = device_teams(NORM_TEAMS);
+    int teams = device_teams(units < NORM_TEAMS ? units : NORM_TEAMS);
     // the norm reads g; AdamW reads g, m, v, w, writes m, v, w, and the floatX copy
     moves(WORK_OPTIMIZER, (double)size * (4 + 28 + ((const void*)weights == (const void*)masters ? 0 : sizeof(floatX))));
     LAUNCH(norm_kernel, teams, WARP, stream)(partial, grads, unit_flags, in.idle, units);
