@@ -79,11 +79,11 @@ EMU_FLAGS := -std=c++17 -O1 $(if $(DEBUG),-g) -march=$(MARCH) -fno-math-errno -f
 EMU_STAMP := $(call stamp,emu,$(CXX) $(EMU_FLAGS))
 # Its checking build: clang announces every load and store to test/emu/emu_check.h; the sanitizer's own library is not linked.
 CHECK_CXX := $(shell command -v clang++)
-CHECK_FLAGS := -std=c++17 -O1 -g -fno-vectorize -fno-slp-vectorize -fsanitize=thread $(WARN) -Wno-unused-function -DAHEAD_EMU \
+CHECK_FLAGS := -std=c++17 -O1 -gline-tables-only -fno-vectorize -fno-slp-vectorize -fsanitize=thread $(WARN) -Wno-unused-function -DAHEAD_EMU \
     -DEMU_CHECK -DAHEAD_GUARDS=1 -I. -Itest/emu
 CHECK_STAMP := $(call stamp,check,$(CHECK_CXX) $(CHECK_FLAGS))
 # And its sanitizer build, where the first report ends the program (test/emu/emu_sanitize.h)
-SANITIZE_FLAGS := -std=c++17 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
+SANITIZE_FLAGS := -std=c++17 -O1 -gline-tables-only -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
     $(WARN) -DAHEAD_EMU -DAHEAD_GUARDS=1 -I. -Itest/emu
 SANITIZE_STAMP := $(call stamp,sanitize,$(CHECK_CXX) $(SANITIZE_FLAGS))
 # And its counting build (test/emu/emu_budget.h): loops over a row's registers must be unrolled, as nvcc does.
@@ -174,12 +174,13 @@ TEST_PROGRAMS := $(patsubst test/%.c,build/test/%,$(wildcard test/test_*.c)) \
     $(patsubst test/%.cpp,build/test/%,$(wildcard test/test_*.cpp)) $(CPU_PROGRAMS) $(EMU_PROGRAMS) $(CHECK_PROGRAMS) \
     $(SANITIZE_PROGRAMS) $(FUZZ_PROGRAMS)
 tests: $(TEST_PROGRAMS) build/test/train_emu
-# The whole trainer with its CUDA variants in the emulation: `--device cuda` is the emulated card.
+# The whole trainer with its CUDA variants in the emulation: `--device cuda` is the emulated card. Where CUDA variants are built,
+# cpu_fp32.o asks for them already.
 build/emu_%.o: train_gpt2.cu $(EMU_STAMP)
 	$(call run,EMU,$(CXX) $(EMU_FLAGS) -DPRECISION=$(CODE_$*) -DVARIANT=cuda_$* $(DEPENDENCIES) -x c++ -c $< -o $@)
 build/emu_main.o: train_gpt2.cu $(CPU_STAMP)
 	$(call run,CXX,$(CXX) $(CPU_FLAGS) -DPRECISION=0 -DVARIANT=cpu_fp32 -DAHEAD_MAIN -DAHEAD_WITH_CUDA=1 $(DEPENDENCIES) -x c++ -c $< -o $@)
-build/test/train_emu: $(PRECISIONS:%=build/emu_%.o) build/emu_main.o build/cpu_bf16.o build/cpu_fp16.o
+build/test/train_emu: $(PRECISIONS:%=build/emu_%.o) $(if $(HAVE_CUDA),build/cpu_fp32.o,build/emu_main.o) build/cpu_bf16.o build/cpu_fp16.o
 	$(call run,LINK,$(CXX) -fopenmp $^ -o $@ -lpthread -lm $(LDFLAGS))
 list-tests:
 	@echo $(TEST_PROGRAMS)

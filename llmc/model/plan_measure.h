@@ -50,7 +50,8 @@ static double measured_bandwidth(void) {
 }
 
 UNUSED static DeviceRates measured_cpu(void) {
-    DeviceRates d = {"cpu", "this machine's CPU", 0, 0, 0, 0, 0, 0, 1, CPU_ATTENTION_SHARE, 1, true, "measured just now, all threads"};
+    DeviceRates d = {
+        "cpu", "this machine's CPU", 0, 0, 0, 0, 0, 0, 1, CPU_ATTENTION_SHARE, 1, true, "measured just now, all threads"};
     d.tflops_16 = d.tflops_tf32 = d.tflops_fp32 = 1e-12 * measured_products();
     d.gb_per_s = 1e-9 * measured_bandwidth();
     return d;

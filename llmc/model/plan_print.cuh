@@ -156,11 +156,12 @@ static void print_assumptions(const PlannedRun* run, const PlannedDevices* p) {
         const DeviceRates* d = p->devices[i];
         printf("  %-8s %.4g TFLOP/s in %s, %.4g GB/s (%s)\n", d->name, product_rate(d, tf32) / 1e12,
                tf32 && sizeof(floatX) == 4 ? "TF32" : PRECISION_NAME, d->gb_per_s, d->source);
-        printf("           reached: %.0f %% by products, %.0f %% by attention; %.0f %% of the bandwidth (%s)\n", 100 * d->products,
-               100 * d->attention, 100 * d->bandwidth, d->measured ? "measured" : "assumed");
+        printf("           reached: %.0f %% by products, %.0f %% by attention; %.0f %% of the bandwidth (%s)\n",
+               100 * d->products, 100 * d->attention, 100 * d->bandwidth, d->measured ? "measured" : "assumed");
     }
     if (planning.gpu) {
-        printf("  Assumed shares were never measured with this program. %.1f GiB are kept back for the driver.\n", DEVICE_RESERVED_GIB);
+        printf("  Assumed shares were never measured with this program. %.1f GiB are kept back for the driver.\n",
+               DEVICE_RESERVED_GIB);
         if (fixed || PRECISION == PRECISION_FP32)
             printf("  Attention goes backward with the own kernel: 7 products, at cuDNN's rate.\n");
         else printf("  Attention is cuDNN's, 5 products backward, with the scratch that plans of cuDNN 9.19 ask for.\n");
