@@ -10,7 +10,7 @@
 #:   make plans           cuDNN's attention plans for sm_80 .. sm_120 without a GPU, 5 to 15 minutes (PLANS="89 90": only those)
 #:   make sass            registers, spills, 128-bit accesses, tensor cores: every CUDA kernel's machine code, and rules about it
 #:   make budget          launches, products and bytes by kernel of a step on a GPU, counted in the emulation (needs clang)
-#:   make bench           the benchmarks (BENCH=gemm: one of them)
+#:   make bench           the benchmarks (BENCH=gemm: one of them);   make bench-gpu: kernels and products on the GPU here
 #:   make tools           data/prepare, data/make_corpus and the other programs of data/
 #:   make lint            style, size budgets, shell scripts;   make format: rewrite to the style
 #:   make setup           install what is missing (Debian packages; with CUDA and cuDNN also cuDNN's frontend headers)
@@ -40,7 +40,7 @@ endif
 Q := $(if $(V),,@)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: quickstart test test-long fuzz fuzzers test-gpu test-gpu-build mutants budget plans sass bench tools tests list-tests list-gpu-tests benches lint format setup found clean help
+.PHONY: quickstart test test-long fuzz fuzzers test-gpu test-gpu-build mutants budget plans sass bench bench-gpu tools tests list-tests list-gpu-tests benches lint format setup found clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 .DEFAULT_GOAL := train_gpt2cu
@@ -80,11 +80,11 @@ EMU_STAMP := $(call stamp,emu,$(CXX) $(EMU_FLAGS))
 # Its checking build: clang announces every load and store to test/emu/emu_check.h; the sanitizer's own library is not linked.
 CHECK_CXX := $(shell command -v clang++)
 CHECK_FLAGS := -std=c++17 -O1 -gline-tables-only -fno-vectorize -fno-slp-vectorize -fsanitize=thread $(WARN) -Wno-unused-function -DAHEAD_EMU \
-    -DEMU_CHECK -DAHEAD_GUARDS=1 -I. -Itest/emu
+    -DEMU_CHECK -DTEST_BRIEFLY -DAHEAD_GUARDS=1 -I. -Itest/emu
 CHECK_STAMP := $(call stamp,check,$(CHECK_CXX) $(CHECK_FLAGS))
 # And its sanitizer build, where the first report ends the program (test/emu/emu_sanitize.h)
 SANITIZE_FLAGS := -std=c++17 -O1 -gline-tables-only -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
-    $(WARN) -DAHEAD_EMU -DAHEAD_GUARDS=1 -I. -Itest/emu
+    $(WARN) -DAHEAD_EMU -DTEST_BRIEFLY -DAHEAD_GUARDS=1 -I. -Itest/emu
 SANITIZE_STAMP := $(call stamp,sanitize,$(CHECK_CXX) $(SANITIZE_FLAGS))
 # And its counting build (test/emu/emu_budget.h): loops over a row's registers must be unrolled, as nvcc does.
 BUDGET_FLAGS := -std=c++17 -O2 -g1 -march=$(MARCH) -fno-vectorize -fno-slp-vectorize -fsanitize=thread -Wno-pass-failed $(WARN) \
@@ -150,7 +150,8 @@ $(TOOLS): data/%: data/%.c $(call stamp,c,$(CC) $(C_FLAGS))
 	$(call run,CC,$(CC) $(C_FLAGS) $(DEPENDENCIES) $< -o $@ $(LDFLAGS) -lpthread -lm)
 
 # Tests that compile the whole model are built together, in test/test_objectives.cu and test/test_models.cu; each can be built alone.
-# Objectives stand on operations that all three precisions test: two on the CPU and one in the emulation are enough for them.
+# Objectives stand on operations that all three precisions test: two on the CPU and one in the emulation are enough for them. The whole
+# model in fp16 runs in the emulation.
 OBJECTIVE_TESTS := consistency filter heads light_decoders light_mass lightrnn smoothing spelling table_embedding
 MODEL_TESTS := cache choices generate lightrnn_gold mtp score
 TEST_CU := $(filter-out $(OBJECTIVE_TESTS) $(MODEL_TESTS),$(patsubst test/test_%.cu,%,$(wildcard test/test_*.cu)))
@@ -160,7 +161,7 @@ CHECK_TESTS := $(filter-out feed gemm model models,$(EMU_TESTS))
 # model and models launch no kernel that the others do not, on slices of one allocation, whose edges a sanitizer does not see
 SANITIZE_TESTS := $(filter-out model models,$(EMU_TESTS))
 CPU_PROGRAMS := $(TEST_CU:%=build/test/test_%_fp32) $(patsubst %,build/test/test_%_bf16,$(filter-out reassign,$(TEST_CU))) \
-    $(patsubst %,build/test/test_%_fp16,$(filter-out feed models objectives plan reassign,$(TEST_CU)))
+    $(patsubst %,build/test/test_%_fp16,$(filter-out feed model models objectives plan reassign,$(TEST_CU)))
 # fp16 in the emulation: where a type has instructions, descriptors or a scale of its own
 EMU_PROGRAMS := $(EMU_TESTS:%=build/test/test_%_emu_bf16) \
     $(patsubst %,build/test/test_%_emu_fp32,$(filter-out feed models objectives,$(EMU_TESTS))) build/test/test_lightrnn_emu_fp32 \
@@ -250,6 +251,12 @@ budget: $(if $(CHECK_CXX),build/test/test_budget)
 	@$(if $(CHECK_CXX),build/test/test_budget --table,echo "error: make budget needs clang++: apt-get install clang" >&2; exit 1)
 bench: benches
 	@set -e; for b in $(BENCHES); do $$b; done
+build/bench/gpu_ops: dev/bench/gpu_ops.cu $(if $(HAVE_CUDNN),build/attention_cudnn.o) $(GPU_STAMP)
+	$(call run,NVCC,{ $(NVCC) $(CUDA_FLAGS) -DPRECISION=$(CODE_bf16) $(DEPENDENCIES) -c $< -o $@.o && \
+	    $(CXX) -fopenmp $@.o $(if $(HAVE_CUDNN),build/attention_cudnn.o) -o $@ $(LDFLAGS) $(LIBS) && rm $@.o; })
+bench-gpu: $(if $(HAVE_CUDA),build/bench/gpu_ops)
+	@nvidia-smi -L 2>/dev/null | grep -q '^GPU ' || { echo "error: no NVIDIA GPU answers here (nvidia-smi -L names none)" >&2; exit 1; }
+	@$(if $(HAVE_CUDA),build/bench/gpu_ops,echo "error: make bench-gpu needs nvcc and cuBLASLt; \`make found\` says what is here" >&2; exit 1)
 
 quickstart:
 	@scripts/quickstart.sh

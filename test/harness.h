@@ -23,8 +23,8 @@ extern "C" {
 #undef fail_msg
 #define fail_msg(...) (print_error(__VA_ARGS__), print_error("\n"), _fail(__FILE__, __LINE__))
 
-#ifdef EMU_CHECK
-enum { BRIEF = 1 };  // that build takes tens of times as long: every kernel, in fewer cases
+#ifdef TEST_BRIEFLY
+enum { BRIEF = 1 };  // checking and sanitizer builds, which take up to tens of times as long: every kernel, in fewer cases
 #else
 enum { BRIEF = 0 };
 #endif

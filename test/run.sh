@@ -80,11 +80,8 @@ run() { # name command...
     report "$name" $((SECONDS - began)) "$code" "$work/log"
 }
 
-# What runs in the emulation has one thread, and a script waits most of the time: as many of these at a time as there are cores,
-# reported when all are done.
-single() {
-    case $1 in *_emu_* | *_check_* | *_asan* | test_emulation | test_check | test_sanitize | test_budget) ;; *) return 1 ;; esac
-}
+# Most programs have one thread most of the time, and a script waits: as many of them at a time as there are cores, reported when all are
+# done. On a GPU one after the other.
 beside=()
 start_beside() { # name command...: when a core is free
     while [ "$(jobs -rp | wc -l)" -ge "$cores" ]; do wait -n; done
@@ -128,15 +125,11 @@ for program in $programs; do
     if [ ! -x "$program" ]; then
         failed=$((failed + 1))
         echo "  ✗ $name: does not compile"
-    elif single "$name"; then
-        start_beside "$name" "$program"
+    else
+        $start "$name" "$program"
     fi
 done
 report_beside
-for program in $programs; do
-    name=$(basename "$program")
-    if wanted "$program" && [ -x "$program" ] && ! single "$name"; then run "$name" "$program"; fi
-done
 unset EMU_COVERAGE
 for program in $scripts; do
     [ -e "$program" ] && wanted "$program" || continue

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Every kernel header also compiles by itself with g++ against the CUDA declarations of test/emu (-DAHEAD_EMU): kernels stay inside the
-# device language of llmc/base/device.cuh, so that an emulation can run them. Syntax only, in bf16; the emulated trainer compiles all of
-# them in all three precisions.
+# Every header with kernels also compiles by itself with g++ against the CUDA declarations of test/emu (-DAHEAD_EMU): kernels stay inside
+# the device language of llmc/base/device.cuh, so that an emulation can run them. Syntax only, in bf16; the emulated trainer compiles all
+# headers in all three precisions.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . test/report.sh
@@ -14,5 +14,5 @@ check() { # header: `ok`, or the header and what the compiler says
 export -f check
 while read -r line; do
     if [ "$line" = ok ]; then pass; else fail "$line"; fi
-done < <(find llmc -name '*.cuh' | sort | xargs -P "$(nproc)" -I {} bash -c 'check {}')
+done < <(grep -rlE '^(KERNEL|DEVICE)|__global__' llmc --include='*.cuh' | sort | xargs -P "$(nproc)" -I {} bash -c 'check {}')
 finish

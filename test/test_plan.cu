@@ -376,7 +376,7 @@ static void bytes_of_a_product(void** state) {
 // max(operations, bytes), at the rates and shares of the table.
 static void seconds_by_hand(void** state) {
     (void)state;
-    DeviceRates d = {"x", "", 8, 24, 1000, 100, 50, 10, 0.5, 0.25, 0.8, ""};
+    DeviceRates d = {"x", "", 8, 24, 1000, 100, 50, 10, 0.5, 0.25, 0.8, false, ""};
     bool fp32 = PRECISION == PRECISION_FP32;
     double rate = fp32 ? 10e12 : 100e12;
     Work product = {SECTION_MLP, WORK_PRODUCT, 1e12, 1e6, 1}, attention = {SECTION_MIXER, WORK_ATTENTION, 1e12, 1e6, 1};

@@ -1,8 +1,8 @@
 /*
 How long each training step took.
 
-    step_clock_open(&c, stream)    once
-    step_clock_start(&c)           time counts from here: at the beginning, and after whatever is not training
+    step_clock_open(&c, stream)    once; time counts from here
+    step_clock_start(&c)           time counts from here: after whatever is not training
     step_clock_mark(&c)            a step ends here: behind the work that has been queued
     step_clock_read(&c)            its seconds
 
@@ -25,14 +25,7 @@ typedef struct {
 #endif
 } StepClock;
 
-UNUSED static void step_clock_open(StepClock* c, UNUSED stream_t stream) {
-    *c = (StepClock){};
-#if GPU_EXECUTION
-    c->stream = stream;
-    for (int i = 0; i < 2; i++) CUDA_CHECK(cudaEventCreate(&c->marks[i]));
-#endif
-}
-
+// The work that has been queued ends a step.
 UNUSED static void step_clock_mark(UNUSED StepClock* c) {
 #if GPU_EXECUTION
     c->newest = 1 - c->newest;
@@ -46,6 +39,15 @@ UNUSED static void step_clock_start(StepClock* c) {
 #else
     c->last = profile_clock();
 #endif
+}
+
+UNUSED static void step_clock_open(StepClock* c, UNUSED stream_t stream) {
+    *c = (StepClock){};
+#if GPU_EXECUTION
+    c->stream = stream;
+    for (int i = 0; i < 2; i++) CUDA_CHECK(cudaEventCreate(&c->marks[i]));
+#endif
+    step_clock_start(c);
 }
 
 // GPU: waits until the step is done. Call it once for each mark, before the next.

@@ -46,9 +46,15 @@ typedef struct {
     float mean;          // of a - b under q (with the teacher's gradient)
 } PairSums;
 
-// log of exp a / exp b, the unnormalised probabilities of teacher and student. The difference comes first: of two products, a
-// compiler may round only one, and equal logits would differ.
-DEVICE_ONLY float log_ratio(const PairSums* p, float z, float u, float cold) { return (u - p->max_u - (z - p->max_z)) * cold; }
+// a - b, and 0 where they are equal: were the product that made one of them fused into the difference, only the other would be
+// rounded.
+DEVICE float apart(float a, float b) {
+#ifdef __CUDA_ARCH__
+    return __fsub_rn(a, b);
+#else
+    return a - b;
+#endif
+}
 
 template <bool TEACHER>
 DEVICE_ONLY void pair_sums(PairSums* p, const floatX* z, const floatX* u, int V, float cold) {
@@ -60,7 +66,7 @@ DEVICE_ONLY void pair_sums(PairSums* p, const floatX* z, const floatX* u, int V,
             bool live = PACK == 1 || i * PACK + k < V;
             sum_u += live ? q : 0.0f;
             sum_z += live ? fast_exp(b) : 0.0f;
-            if (TEACHER) cross += live ? q * log_ratio(p, zi.v[k], ui.v[k], cold) : 0.0f;
+            if (TEACHER) cross += live ? q * apart(a, b) : 0.0f;
         }
     }
     p->sum_u = team_sum(sum_u), p->sum_z = team_sum(sum_z);
@@ -75,7 +81,7 @@ DEVICE_ONLY float pair_loss(const PairSums* p, const floatX* z, const floatX* u,
         FOR_PACK(k) {
             float a = (ui.v[k] - max_u) * cold, b = (zi.v[k] - max_z) * cold, q = fast_exp(a);
             bool live = PACK == 1 || i * PACK + k < V;
-            sum += live ? fmaf(q, log_ratio(p, zi.v[k], ui.v[k], cold) - D, fmaf(fast_exp(b), inverse, -q)) : 0.0f;
+            sum += live ? fmaf(q, apart(a, b) - D, fmaf(fast_exp(b), inverse, -q)) : 0.0f;
         }
     }
     return team_sum(sum) / p->sum_u;
@@ -92,7 +98,7 @@ DEVICE_ONLY void pair_gradient(floatX* z, floatX* u, PairSums p, int V, float co
             float a = (ui.v[k] - p.max_u) * cold, b = (zi.v[k] - p.max_z) * cold;
             float q = fast_exp(a), s = fast_exp(b), e = warm ? s : fast_exp(zi.v[k] - p.max_z);
             float dz = fmaf(to_student, fmaf(-q, ratio, s), fmaf(e, own, i * PACK + k == y ? -c : 0.0f));
-            float share = to_teacher * q, du = fmaf(share, log_ratio(&p, zi.v[k], ui.v[k], cold), -p.mean * share);
+            float share = to_teacher * q, du = fmaf(share, apart(a, b), -p.mean * share);
             bool live = PACK == 1 || i * PACK + k < V;
             zi.v[k] = live ? dz : 0.0f;
             ui.v[k] = live ? du : 0.0f;
