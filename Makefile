@@ -79,12 +79,12 @@ EMU_FLAGS := -std=c++17 -O1 $(if $(DEBUG),-g) -march=$(MARCH) -fno-math-errno -f
 EMU_STAMP := $(call stamp,emu,$(CXX) $(EMU_FLAGS))
 # Its checking build: clang announces every load and store to test/emu/emu_check.h; the sanitizer's own library is not linked.
 CHECK_CXX := $(shell command -v clang++)
-CHECK_FLAGS := -std=c++17 -O1 -gline-tables-only -fno-vectorize -fno-slp-vectorize -fsanitize=thread $(WARN) -Wno-unused-function -DAHEAD_EMU \
-    -DEMU_CHECK -DTEST_BRIEFLY -DAHEAD_GUARDS=1 -I. -Itest/emu
+CHECK_FLAGS := -std=c++17 -O1 -gline-tables-only -fno-vectorize -fno-slp-vectorize -fsanitize=thread $(WARN) -Wno-unused-function \
+    -DAHEAD_EMU -DEMU_CHECK -DTEST_BRIEFLY -DAHEAD_GUARDS=1 -I. -Itest/emu
 CHECK_STAMP := $(call stamp,check,$(CHECK_CXX) $(CHECK_FLAGS))
 # And its sanitizer build, where the first report ends the program (test/emu/emu_sanitize.h)
-SANITIZE_FLAGS := -std=c++17 -O1 -gline-tables-only -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all \
-    $(WARN) -DAHEAD_EMU -DTEST_BRIEFLY -DAHEAD_GUARDS=1 -I. -Itest/emu
+SANITIZE_FLAGS := -std=c++17 -O1 -gline-tables-only -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow \
+    -fno-sanitize-recover=all $(WARN) -DAHEAD_EMU -DTEST_BRIEFLY -DAHEAD_GUARDS=1 -I. -Itest/emu
 SANITIZE_STAMP := $(call stamp,sanitize,$(CHECK_CXX) $(SANITIZE_FLAGS))
 # And its counting build (test/emu/emu_budget.h): loops over a row's registers must be unrolled, as nvcc does.
 BUDGET_FLAGS := -std=c++17 -O2 -g1 -march=$(MARCH) -fno-vectorize -fno-slp-vectorize -fsanitize=thread -Wno-pass-failed $(WARN) \
@@ -181,7 +181,8 @@ build/emu_%.o: train_gpt2.cu $(EMU_STAMP)
 	$(call run,EMU,$(CXX) $(EMU_FLAGS) -DPRECISION=$(CODE_$*) -DVARIANT=cuda_$* $(DEPENDENCIES) -x c++ -c $< -o $@)
 build/emu_main.o: train_gpt2.cu $(CPU_STAMP)
 	$(call run,CXX,$(CXX) $(CPU_FLAGS) -DPRECISION=0 -DVARIANT=cpu_fp32 -DAHEAD_MAIN -DAHEAD_WITH_CUDA=1 $(DEPENDENCIES) -x c++ -c $< -o $@)
-build/test/train_emu: $(PRECISIONS:%=build/emu_%.o) $(if $(HAVE_CUDA),build/cpu_fp32.o,build/emu_main.o) build/cpu_bf16.o build/cpu_fp16.o
+build/test/train_emu: $(PRECISIONS:%=build/emu_%.o) $(if $(HAVE_CUDA),build/cpu_fp32.o,build/emu_main.o) build/cpu_bf16.o \
+    build/cpu_fp16.o
 	$(call run,LINK,$(CXX) -fopenmp $^ -o $@ -lpthread -lm $(LDFLAGS))
 list-tests:
 	@echo $(TEST_PROGRAMS)

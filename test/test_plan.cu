@@ -396,7 +396,7 @@ static void sums_have_all_the_work(void** state) {
                    {SECTION_MLP_BACKWARD, WORK_PRODUCT, 3, 5, 1},
                    {SECTION_HEAD, WORK_CLASSIFIER, 0, 7, 4},
                    {SECTION_MIXER, WORK_ATTENTION, 11, 13, 1}};
-    DeviceRates d = {"x", "", 8, 24, 1000, 100, 100, 100, 1, 1, 1, ""};
+    DeviceRates d = {"x", "", 8, 24, 1000, 100, 100, 100, 1, 1, 1, false, ""};
     PlannedDevices devices = {{&d}, 1};
     WorkSum sums[LINES + 1];
     Planning kept = planning;

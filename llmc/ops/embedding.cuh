@@ -11,7 +11,6 @@ adds up the whole run in that order, so no two teams touch a row and the sum has
 
 #include "../base/math.cuh"
 
-// slabs: how many teams share the columns of one run (a frequent token is a long run; on the GPU lanes of several teams split it)
 // First slot behind `slot` whose token is not `id`, in O(log of the run's length): order is sorted by token.
 DEVICE int run_end(const int* RESTRICT tokens, const int* RESTRICT order, int slot, int id, int N) {
     int in = slot, out, step = 1;  // `in` is in the run; `out` is not
@@ -29,6 +28,7 @@ DEVICE int run_end(const int* RESTRICT tokens, const int* RESTRICT order, int sl
 enum { RUN_AHEAD = 8 };  // rows of a run that are read before the first is added: a frequent token has hundreds
 #endif
 
+// slabs: how many teams share the columns of one run (a frequent token is a long run; on the GPU lanes of several teams split it)
 KERNEL embedding_backward_kernel(float* dwte, const floatX* RESTRICT dres, const int* RESTRICT tokens, const int* RESTRICT order,
                                  int N, int C, int slabs) {
     int packs = C / PACK / slabs;
