@@ -30,21 +30,21 @@ DEVICE float fast_erf(float x) { return erff(x); }
 DEVICE float fast_erf_exp(float x, float) { return erff(x); }
 #else
 DEVICE float fast_exp(float x) {
-    float c = x < -176.0f ? -176.0f : x;  // two clamps and no further test: the scaling below makes 0 and infinity by itself
+    float c = x < -175.0f ? -175.0f : x;  // two clamps and no further test: the scaling below makes 0 and infinity by itself
     c = c > 177.0f ? 177.0f : c;          // NaN fails both tests and stays NaN
     float n = __builtin_rintf(c * 1.44269504f);
     float r = __builtin_fmaf(n, -0.693145752f, c);  // ln2 in two parts: n * high is exact
     r = __builtin_fmaf(n, -1.42860677e-6f, r);
-    float p = 1.38888889e-3f;
-    p = __builtin_fmaf(p, r, 8.33333333e-3f);
-    p = __builtin_fmaf(p, r, 4.16666667e-2f);
-    p = __builtin_fmaf(p, r, 1.66666667e-1f);
-    p = __builtin_fmaf(p, r, 0.5f);
+    float p = 2.0f * 1.38888889e-3f;  // twice the polynomial: the powers of two then stay finite where the result does
+    p = __builtin_fmaf(p, r, 2.0f * 8.33333333e-3f);
+    p = __builtin_fmaf(p, r, 2.0f * 4.16666667e-2f);
+    p = __builtin_fmaf(p, r, 2.0f * 1.66666667e-1f);
     p = __builtin_fmaf(p, r, 1.0f);
-    p = __builtin_fmaf(p, r, 1.0f);
-    // 2^n in two factors, because n goes beyond 127 and -126; at the clamps their exponent fields are those of infinity and 0
+    p = __builtin_fmaf(p, r, 2.0f);
+    p = __builtin_fmaf(p, r, 2.0f);
+    // 2^(n-1) in two factors, because n goes below -125; a compiler may multiply them first. At the clamps they make infinity and 0.
     // (the int of n, from the bits of 1.5 * 2^23 + n: a cast has no value for NaN)
-    int exponent = (int)(float_bits(n + 12582912.0f) - 0x4b400000u), half = exponent >> 1, rest = exponent - half;
+    int exponent = (int)(float_bits(n + 12582912.0f) - 0x4b400001u), half = exponent >> 1, rest = exponent - half;
     return p * bits_float((uint32_t)(half + 127) << 23) * bits_float((uint32_t)(rest + 127) << 23);
 }
 DEVICE float fast_tanh(float x) {
