@@ -42,8 +42,8 @@ DEVICE float fast_exp(float x) {
     p = __builtin_fmaf(p, r, 1.0f);
     p = __builtin_fmaf(p, r, 2.0f);
     p = __builtin_fmaf(p, r, 2.0f);
-    // 2^(n-1) in two factors, because n goes below -125; a compiler may multiply them first. At the clamps they make infinity and 0.
-    // (the int of n, from the bits of 1.5 * 2^23 + n: a cast has no value for NaN)
+    // 2^(n-1) in two factors, because n goes below -125; a compiler may multiply them first. At the clamps they make infinity and
+    // 0. (The int of n - 1 from the bits of 1.5 * 2^23 + n: a cast has no value for NaN.)
     int exponent = (int)(float_bits(n + 12582912.0f) - 0x4b400001u), half = exponent >> 1, rest = exponent - half;
     return p * bits_float((uint32_t)(half + 127) << 23) * bits_float((uint32_t)(rest + 127) << 23);
 }
