@@ -93,9 +93,10 @@ def main():
     f = p.parse_args()
     torch.set_num_threads(f.threads)
     torch.manual_seed(1)
-    torch.set_float32_matmul_precision("high")
     L, NH, C, V, B, T = SHAPES[f.shape]
     gpu = f.device == "cuda"
+    if gpu:
+        torch.set_float32_matmul_precision("high")
     model = Model(L, NH, C, V, T, f.arch, torch.bfloat16 if gpu else torch.float32).to(f.device)
     optimizer, kind = optimizer_for(model)
     run = torch.compile(model) if f.compile else model

@@ -9,7 +9,7 @@ id -1 is absent and its weight leaves W. Columns V..Vp-1 are padding: outside th
 columns whose logit is -infinity. Losses are the plain cross-entropies lse - z[y_k] per shifted token, and one of each soft
 table's row, so the log shows every part of the objective without a second pass.
 
-    bytes per row: read Vp, write Vp elements of floatX (one read: the GPU keeps the row in registers, from sm_90 on in its
+    bytes per row: read Vp, write Vp elements of floatX (one read: the GPU keeps the row in registers, sm_90 and sm_100 in their
     second-level cache; the CPU in its caches)
 
 Tried and dropped: comparing every column with every target in registers (K = 17 doubled the kernel's instructions); storing
