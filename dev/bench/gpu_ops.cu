@@ -6,7 +6,7 @@ before left them.
     build/bench/gpu_ops [TOKENS]
 
     ceiling     a copy inside the device, bytes read and written: what bytes are compared with
-    products    cuBLASLt's first offer, and the fastest of its offers, which a run without --deterministic takes
+    products    cuBLASLt's first offer, and the fastest of its offers, which a run with --deterministic 0 takes
 */
 #include "../../llmc/model/setup.cuh"
 
@@ -122,6 +122,7 @@ static void bench_products(int N) {
                   {"fc", C, 4 * C, N, false},
                   {"mlp's projection", 4 * C, C, N, true},
                   {"head", C, VP, N < 8192 ? N : 8192, false}};
+    const char* const kinds[] = {"", ", dx", ", dw"};
     Gemm first, fastest;
     gemm_init(&first, 0), gemm_init(&fastest, 0);
     fastest.measure = true;
@@ -134,11 +135,7 @@ static void bench_products(int N) {
             for (int measured = 0; measured < 2; measured++) {
                 Gemm* g = measured ? &fastest : &first;
                 char name[64];
-                snprintf(name, sizeof(name), "%s%s%s", layers[i].name,
-                         kind == 0   ? ""
-                         : kind == 1 ? ", dx"
-                                     : ", dw",
-                         measured ? ", fastest offer" : "");
+                snprintf(name, sizeof(name), "%s%s%s", layers[i].name, kinds[kind], measured ? ", fastest offer" : "");
                 computes(name, 2.0 * rows * in * out, [&] {
                     if (kind == 1) matmul_dinput(g, x, y, w, rows, in, out, 1.0f, 0);
                     else if (kind == 2) matmul_dweight(g, dw, y, x, rows, in, out, 1.0f, true, 0);

@@ -173,8 +173,8 @@ KERNEL LAUNCH_BOUNDS(1024) classifier_kernel(floatX* logits, float* losses, int 
 }
 
 // A row of 50,304 in registers takes a whole multiprocessor, which then loads or computes, not both. Two blocks that read the row
-// once more from the second-level cache are faster where it holds what is under way (three halves of it, here): on an H100, 8192
-// rows took 0.64 ms instead of 0.85. Older cards stay with the one read: nobody has measured them.
+// once more from the second-level cache are faster where it holds what is under way and half as much again: on an H100, 8192 rows
+// took 0.64 ms instead of 0.85. Older cards stay with the one read: nobody has measured them.
 UNUSED static bool rows_are_read_again(size_t row_bytes, int packs, int lanes) {
 #if GPU_EXECUTION
     static int major, processors, cache;

@@ -96,10 +96,8 @@ typedef float EmuWide __attribute__((vector_size(EMU_WIDE * sizeof(float))));
 // op(X) as groups of `group` lines: (lines / group, k, group), zeros behind the last line; TF32 keeps 10 bits of the mantissa.
 EMU float* emu_packed(const void* p, const cublasLtMatrixLayoutOpaque* l, bool k_is_column, int lines, int k, bool tf32,
                       int group) {
-    size_t floats = (size_t)(lines + group - 1) / (size_t)group * (size_t)group * (size_t)k;
-    float* out =
-        (float*)aligned_alloc(sizeof(EmuWide), (floats * sizeof(float) + sizeof(EmuWide)) / sizeof(EmuWide) * sizeof(EmuWide));
-    memset(out, 0, floats * sizeof(float));
+    size_t bytes = emu_round_up(emu_round_up((size_t)lines, (size_t)group) * (size_t)k * sizeof(float), sizeof(EmuWide));
+    float* out = (float*)memset(aligned_alloc(sizeof(EmuWide), bytes), 0, bytes);
     for (int i = 0; i < lines; i++) {
         for (int j = 0; j < k; j++) {
             size_t at = k_is_column ? (size_t)j * (size_t)l->leading + (size_t)i : (size_t)i * (size_t)l->leading + (size_t)j;

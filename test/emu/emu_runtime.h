@@ -127,7 +127,9 @@ EMU cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyK
     emu_check_copy(to, from, bytes, kind);
     emu_note_copy("cudaMemcpy", 0, to, from, bytes, kind, false);
     emu_queue_copy(0, to, from, bytes, false);
-    emu_run_default_first();
+    // It waits for no non-blocking stream: it may overwrite what a queued kernel has yet to read, or read what one has yet to
+    // write.
+    emu_run_until(&emu_default_stream, NULL, &emu_default_stream);
     return cudaSuccess;
 }
 EMU cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream = 0) {
@@ -185,7 +187,7 @@ EMU cudaError_t cudaEventQuery(cudaEvent_t event) {
     if (event->done >= event->recorded) return cudaSuccess;
     emu_memory_open(true);  // something happens meanwhile, so that polling comes to an end
     emu_catch_crashes(true);
-    emu_run_one();
+    emu_run_one(NULL);
     emu_catch_crashes(false);
     emu_memory_open(false);
     return cudaErrorNotReady;

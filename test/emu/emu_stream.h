@@ -55,16 +55,8 @@ EMU bool emu_can_run(const CUstream_st* s) {
     return true;
 }
 
-EMU void emu_run_one_of(CUstream_st* s) {
-    EmuWork* w = s->first;
-    s->first = w->next;
-    if (!w->next) s->last = NULL;
-    if (w->run) w->run(w);
-    free(w);
-}
-
-// Runs one piece of work; false if none can run.
-EMU bool emu_run_one() {
+// Runs one piece of work, of stream `first` if that can go on; false if none can run.
+EMU bool emu_run_one(CUstream_st* first) {
     CUstream_st* ready[64];
     int count = 0;
     if (!emu_queue.seeded) {
@@ -75,7 +67,12 @@ EMU bool emu_run_one() {
         if (emu_can_run(s)) ready[count++] = s;
     }
     if (!count) return false;
-    emu_run_one_of(ready[count == 1 ? 0 : emu_random(&emu_queue.seed) % (uint64_t)count]);
+    CUstream_st* s = first && emu_can_run(first) ? first : ready[count == 1 ? 0 : emu_random(&emu_queue.seed) % (uint64_t)count];
+    EmuWork* w = s->first;
+    s->first = w->next;
+    if (!w->next) s->last = NULL;
+    if (w->run) w->run(w);
+    free(w);
     return true;
 }
 
@@ -88,27 +85,17 @@ EMU bool emu_nothing_left(const CUstream_st* stream) {  // NULL: in no stream
 }
 
 // Runs until the stream (NULL: every stream) is empty, or, with an event, until its latest record has run.
-EMU void emu_run_until(const CUstream_st* stream, const CUevent_st* event) {
+// first: a stream that goes before the others.
+EMU void emu_run_until(const CUstream_st* stream, const CUevent_st* event, CUstream_st* first = NULL) {
     emu_queue.synchronisations++;
     if (event ? event->done >= event->recorded : emu_nothing_left(stream)) return;
     emu_memory_open(true);
     emu_catch_crashes(true);
     while (event ? event->done < event->recorded : !emu_nothing_left(stream)) {
-        if (!emu_run_one()) emu_fail("streams wait for events that can never come");
+        if (!emu_run_one(first)) emu_fail("streams wait for events that can never come");
     }
     emu_catch_crashes(false);
     emu_memory_open(false);
-}
-
-// Runs what is in the default stream before anything else that could run: a blocking copy waits for no non-blocking stream, so it
-// may overwrite what a queued kernel has yet to read, and read what one has yet to write.
-EMU void emu_run_default_first() {
-    emu_memory_open(true);
-    emu_catch_crashes(true);
-    while (emu_can_run(&emu_default_stream)) emu_run_one_of(&emu_default_stream);
-    emu_catch_crashes(false);
-    emu_memory_open(false);
-    emu_run_until(&emu_default_stream, NULL);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
