@@ -46,7 +46,9 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := train_gpt2cu
 
 # --- what is here ------------------------------------------------------------------------------------------------------------
-stamp = $(shell mkdir -p build/flags && echo '$(strip $2)' | cmp -s - build/flags/$1 || echo '$(strip $2)' >build/flags/$1)build/flags/$1
+# A goal that does not look (LOOKS_AT_MACHINE) knows no flags and leaves the stamps alone: `make help` would have all of it built again.
+stamp = $(if $(LOOKS_AT_MACHINE),$(shell mkdir -p build/flags && echo '$(strip $2)' | cmp -s - build/flags/$1 || \
+    echo '$(strip $2)' >build/flags/$1))build/flags/$1
 build/flags/%: ;
 
 FRONTEND_DIRS := $(CUDNN_FRONTEND_PATH) $(CUDNN_FRONTEND_PATH:%=%/include) \
